@@ -1,0 +1,223 @@
+//! Commands and flags, named as in timm; ultralytics' names are aliases.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// BiFormer: train, evaluate and use vision transformers with bi-level routing attention.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, subcommand_required = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Learn a small picture set drawn on the spot: no file needed, about a minute
+    Demo(DemoArgs),
+    /// Train a classifier on a folder of pictures
+    #[command(after_help = "Example:\n  biformer train --data path/to/imagenette --epochs 20\n  \
+                            biformer train --resume runs/train")]
+    Train(Box<TrainArgs>),
+    /// Measure the accuracy of saved weights
+    Eval(EvalArgs),
+    /// Name what is in pictures
+    Predict(PredictArgs),
+    /// List the models with parameters and multiply-accumulates
+    Info(InfoArgs),
+    /// Convert a checkpoint to safetensors under official names
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// Where to compute: cpu, or (if built in) cuda, vulkan, wgpu, metal; with an index as in
+    /// cuda:1
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Folder for pictures, weights and predictions [default: runs/demo, then runs/demo2, …]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Passes over the pictures
+    #[arg(long)]
+    pub epochs: Option<usize>,
+    /// Pictures of each class to learn from
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=5000))]
+    pub train_per_class: Option<u16>,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Recipe (TOML) to start from; the flags change single values of it
+    pub recipe: Option<PathBuf>,
+    /// Folder with train/CLASS/*.jpg and val/CLASS/*.jpg
+    #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder of the run [default: runs/train, then runs/train2, …]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "output", "Overrides"])]
+    pub resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Flags that change single values of the recipe.
+#[derive(Debug, Args)]
+pub struct Overrides {
+    /// Name of the model, see `biformer info`
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Checkpoint to start from: a file or hub:OWNER/NAME
+    #[arg(long, value_name = "FILE")]
+    pub initial_checkpoint: Option<String>,
+    /// Side of the pictures that the model sees
+    #[arg(long, visible_alias = "imgsz")]
+    pub img_size: Option<usize>,
+    /// Share of the shorter side that evaluation keeps
+    #[arg(long)]
+    pub crop_pct: Option<f64>,
+    #[arg(long)]
+    pub epochs: Option<usize>,
+    #[arg(long, visible_alias = "batch", short = 'b')]
+    pub batch_size: Option<usize>,
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Learning rate after warm-up
+    #[arg(long)]
+    pub lr: Option<f64>,
+    /// Learning rate at the end
+    #[arg(long)]
+    pub min_lr: Option<f64>,
+    /// Learning rate at the start of warm-up
+    #[arg(long)]
+    pub warmup_lr: Option<f64>,
+    #[arg(long)]
+    pub warmup_epochs: Option<f64>,
+    /// Change the learning rate with every step (true) or every epoch (false)
+    #[arg(long, value_name = "BOOL")]
+    pub sched_on_updates: Option<bool>,
+    #[arg(long)]
+    pub weight_decay: Option<f64>,
+    #[arg(long, num_args = 2, value_names = ["BETA1", "BETA2"])]
+    pub opt_betas: Option<Vec<f64>>,
+    #[arg(long)]
+    pub opt_eps: Option<f64>,
+    /// Stochastic depth of the last block
+    #[arg(long)]
+    pub drop_path: Option<f64>,
+    /// Label smoothing
+    #[arg(long)]
+    pub smoothing: Option<f64>,
+    /// Least and greatest area of random crops
+    #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"])]
+    pub scale: Option<Vec<f64>>,
+    /// Least and greatest aspect ratio of random crops
+    #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"])]
+    pub ratio: Option<Vec<f64>>,
+    /// Probability of a horizontal flip
+    #[arg(long)]
+    pub hflip: Option<f64>,
+}
+
+/// Which weights, and how to read them.
+#[derive(Debug, Args)]
+pub struct CheckpointArgs {
+    /// Weights: a .pth or .safetensors file, or hub:OWNER/NAME[@REVISION][/FILE]
+    #[arg(long, visible_alias = "weights", value_name = "FILE")]
+    pub checkpoint: String,
+    /// Name of the model [default: what the file says]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Take the averaged weights (model_ema) of a training checkpoint
+    #[arg(long)]
+    pub use_ema: bool,
+    /// Classes of the head; a head of another number is replaced by a fresh one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub num_classes: Option<u32>,
+}
+
+/// How pictures are prepared.
+#[derive(Debug, Args)]
+pub struct TransformArgs {
+    /// Side of the pictures that the model sees [default: what the file says, else 224]
+    #[arg(long, visible_alias = "imgsz", value_parser = clap::value_parser!(u16).range(32..=4096))]
+    pub img_size: Option<u16>,
+    /// Share of the shorter side to keep [default: what the file says, else 0.875]
+    #[arg(long)]
+    pub crop_pct: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub checkpoint: CheckpointArgs,
+    /// Data set, or its val folder: CLASS/*.jpg
+    #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
+    pub data: PathBuf,
+    #[arg(long, visible_alias = "batch", short = 'b', default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub batch_size: u16,
+    #[command(flatten)]
+    pub transform: TransformArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// Pictures: files, folders, globs, or - for one picture on standard input
+    #[arg(required = true, value_name = "PICTURE")]
+    pub pictures: Vec<String>,
+    #[command(flatten)]
+    pub checkpoint: CheckpointArgs,
+    /// Best classes to show
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub topk: u16,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    #[command(flatten)]
+    pub transform: TransformArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// Models to list [default: all]
+    pub models: Vec<String>,
+    /// Side of the pictures that multiply-accumulates are counted for
+    #[arg(long, visible_alias = "imgsz", default_value_t = 224,
+          value_parser = clap::value_parser!(u16).range(32..=8192))]
+    pub img_size: u16,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub checkpoint: CheckpointArgs,
+    /// File to write (.safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+}

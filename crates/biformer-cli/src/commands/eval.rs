@@ -1,0 +1,72 @@
+//! `biformer eval`
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use biformer::classification::evaluate;
+use biformer::data::{ImageFolder, Samples, Split, split_folder};
+use serde_json::json;
+
+use super::{Done, load, plural, shown};
+use crate::args::EvalArgs;
+use crate::device;
+use crate::progress::Progress;
+
+pub fn run(args: &EvalArgs, _stop: &AtomicBool) -> anyhow::Result<Done> {
+    let device = device::parse(&args.device.device)?;
+    let loaded = load(&args.checkpoint, &args.transform, &device)?;
+    let folder = ImageFolder::open_with_classes(val_folder(&args.data)?, &loaded.info.classes)?;
+    let images = folder.samples.len();
+    let samples = Samples {
+        samples: folder.samples,
+        batch_size: args.batch_size.into(),
+        shuffle: false,
+        seed: 0,
+    };
+
+    let start = Instant::now();
+    let mut progress = Progress::new();
+    let mut done = 0;
+    let result = evaluate(&loaded.model, samples, loaded.info.transform, &device, |batch| {
+        done += batch.labels.len() + batch.skipped.len();
+        for (_, reason) in &batch.skipped {
+            progress.line(format!("warning: skipped: {reason}"));
+        }
+        progress.count("eval", done, images, "");
+    });
+    progress.finish();
+    let seconds = start.elapsed().as_secs_f64();
+
+    println!(
+        "{}  {}  top1 {:.4}  top5 {:.4}  loss {:.4}",
+        loaded.info.model,
+        plural(result.accuracy.images, "image"),
+        result.accuracy.top1(),
+        result.accuracy.top5(),
+        result.loss
+    );
+    let line = json!({
+        "val_top1": result.accuracy.top1(),
+        "val_top5": result.accuracy.top5(),
+        "val_loss": result.loss,
+        "images": result.accuracy.images,
+        "skipped": result.skipped,
+        "seconds": seconds,
+        "images_per_second": result.accuracy.images as f64 / seconds,
+        "model": loaded.info.model,
+        "checkpoint": args.checkpoint.checkpoint,
+        "data": shown(&args.data),
+    });
+    println!("{line}");
+    Ok(Done::Well)
+}
+
+/// A data set with a `val` folder, or the folder of classes itself.
+fn val_folder(data: &Path) -> Result<PathBuf, biformer::Error> {
+    match split_folder(data, Split::Val) {
+        Ok(folder) => Ok(folder),
+        Err(_) if data.is_dir() => Ok(data.to_owned()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,26 @@
+//! `biformer export`
+
+use biformer::Error;
+use biformer::classification::save_classifier;
+use serde_json::json;
+
+use super::{Done, load, shown};
+use crate::args::{ExportArgs, TransformArgs};
+use crate::device;
+
+pub fn run(args: &ExportArgs) -> anyhow::Result<Done> {
+    if args.output.extension().is_none_or(|extension| extension != "safetensors") {
+        let reason = format!("`{}` must end in .safetensors", args.output.display());
+        return Err(Error::option("output", reason).into());
+    }
+    let unchanged = TransformArgs { img_size: None, crop_pct: None };
+    let loaded = load(&args.checkpoint, &unchanged, &device::parse("cpu")?)?;
+    save_classifier(&args.output, &loaded.model, &loaded.info)?;
+    let line = json!({
+        "model": loaded.info.model,
+        "num_classes": loaded.info.classes.len(),
+        "output": shown(&args.output),
+    });
+    println!("{line}");
+    Ok(Done::Well)
+}

@@ -1,0 +1,76 @@
+//! One file a command; each turns flags into library calls and prints what comes back.
+
+pub mod demo;
+pub mod eval;
+pub mod export;
+pub mod info;
+pub mod predict;
+pub mod train;
+
+use std::path::{Path, PathBuf};
+
+use biformer::Error;
+use biformer::classification::{LoadOptions, LoadedClassifier, load_classifier};
+use biformer::data::EvalTransform;
+use biformer::weights::resolve;
+use burn::tensor::Device;
+
+use crate::args::{CheckpointArgs, TransformArgs};
+
+/// How a command ended that met no fatal error.
+pub enum Done {
+    Well,
+    /// Some of the pictures could not be read.
+    WithFailures,
+    Interrupted,
+}
+
+/// Loads the weights that the flags name, telling on stderr what was replaced.
+fn load(
+    args: &CheckpointArgs,
+    transform: &TransformArgs,
+    device: &Device,
+) -> anyhow::Result<LoadedClassifier> {
+    let path = resolve(&args.checkpoint)?;
+    let options = LoadOptions {
+        model: args.model.clone(),
+        key: args.use_ema.then(|| "model_ema".to_owned()),
+        num_classes: args.num_classes.map(|classes| classes as usize),
+        ..LoadOptions::default()
+    };
+    let mut loaded = load_classifier(&path, &options, device)?;
+    if let Some(classes) = loaded.replaced_head {
+        eprintln!(
+            "warning: the head of {classes} classes is replaced by a fresh, untrained one of {}",
+            loaded.model.num_classes()
+        );
+    }
+    let EvalTransform { img_size, crop_pct, .. } = &mut loaded.info.transform;
+    if let Some(size) = transform.img_size {
+        *img_size = size.into();
+    }
+    if let Some(share) = transform.crop_pct {
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(Error::option("crop-pct", "must be in (0, 1]").into());
+        }
+        *crop_pct = share;
+    }
+    Ok(loaded)
+}
+
+/// `folder`, or the first of `folder2`, `folder3` … that does not exist.
+fn next_free(folder: &str) -> PathBuf {
+    let numbered = (2..).map(|number| PathBuf::from(format!("{folder}{number}")));
+    let mut candidates = std::iter::once(PathBuf::from(folder)).chain(numbered);
+    candidates.find(|path| !path.exists()).expect("numbers do not end")
+}
+
+/// `count` of a thing, as a person writes it.
+fn plural(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The path as one would type it.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

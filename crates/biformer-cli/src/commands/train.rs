@@ -1,0 +1,122 @@
+//! `biformer train`
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use biformer::train::{Outcome, Recipe, RunFolder, train};
+use biformer::weights::resolve;
+use serde_json::json;
+
+use super::{Done, next_free, shown};
+use crate::args::{Overrides, TrainArgs};
+use crate::device;
+use crate::progress::Progress;
+
+pub fn run(args: &TrainArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
+    let device = device::parse(&args.device.device)?;
+    let (run, recipe) = match &args.resume {
+        Some(folder) => {
+            let (run, mut recipe) = RunFolder::open(folder)?;
+            if args.data.is_some() {
+                recipe.data.clone_from(&args.data); // the pictures may have moved
+            }
+            (run, recipe)
+        }
+        None => {
+            let recipe = resolve_recipe(args)?;
+            let output = args.output.clone().unwrap_or_else(|| next_free("runs/train"));
+            (RunFolder::create(&output, &recipe)?, recipe)
+        }
+    };
+    let root = shown(run.root());
+    let mut progress = Progress::new();
+    progress.line(format!("{} → {root}", recipe.model));
+    let outcome = train(&run, &recipe, args.resume.is_some(), &device, stop, &mut |event| {
+        progress.show(event);
+    });
+    progress.finish();
+    let outcome = outcome.with_context(|| {
+        format!("the run is kept; go on with `biformer train --resume {root}`")
+    })?;
+    match outcome {
+        Outcome::Interrupted { epoch, step } => {
+            eprintln!("interrupted after epoch {epoch}, step {step}; go on with");
+            eprintln!("  biformer train --resume {root}");
+            Ok(Done::Interrupted)
+        }
+        Outcome::Finished { metrics, best_top1, seconds } => {
+            let last = metrics.last();
+            eprintln!("best weights: {}", run.best().display());
+            eprintln!("next:  biformer predict PICTURE --checkpoint {}", run.best().display());
+            let line = json!({
+                "val_top1": last.map(|m| m.val_top1),
+                "val_top5": last.map(|m| m.val_top5),
+                "val_loss": last.map(|m| m.val_loss),
+                "best_val_top1": best_top1,
+                "epochs": metrics.len(),
+                "seconds": seconds,
+                "output": root,
+            });
+            println!("{line}");
+            Ok(Done::Well)
+        }
+    }
+}
+
+/// The recipe of the file, or the built-in one, with what the flags change.
+fn resolve_recipe(args: &TrainArgs) -> anyhow::Result<Recipe> {
+    let mut recipe = match &args.recipe {
+        Some(path) => Recipe::read(path)?,
+        None => Recipe::default(),
+    };
+    if let Some(data) = &args.data {
+        recipe.data = Some(absolute(data));
+    }
+    args.overrides.apply(&mut recipe)?;
+    recipe.check()?;
+    Ok(recipe)
+}
+
+/// A run that is resumed from another folder must find its pictures again.
+fn absolute(path: &PathBuf) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.clone())
+}
+
+impl Overrides {
+    fn apply(&self, recipe: &mut Recipe) -> anyhow::Result<()> {
+        fn set<T: Clone>(value: &mut T, flag: &Option<T>) {
+            if let Some(flag) = flag {
+                value.clone_from(flag);
+            }
+        }
+        fn set_pair(value: &mut [f64; 2], flag: &Option<Vec<f64>>) {
+            if let Some([low, high]) = flag.as_deref() {
+                *value = [*low, *high];
+            }
+        }
+        if let Some(source) = &self.initial_checkpoint {
+            recipe.initial_checkpoint = Some(absolute(&resolve(source)?));
+        }
+        set(&mut recipe.model, &self.model);
+        set(&mut recipe.img_size, &self.img_size);
+        set(&mut recipe.crop_pct, &self.crop_pct);
+        set(&mut recipe.epochs, &self.epochs);
+        set(&mut recipe.batch_size, &self.batch_size);
+        set(&mut recipe.seed, &self.seed);
+        set(&mut recipe.lr, &self.lr);
+        set(&mut recipe.min_lr, &self.min_lr);
+        set(&mut recipe.warmup_lr, &self.warmup_lr);
+        set(&mut recipe.warmup_epochs, &self.warmup_epochs);
+        set(&mut recipe.sched_on_updates, &self.sched_on_updates);
+        set(&mut recipe.weight_decay, &self.weight_decay);
+        set_pair(&mut recipe.opt_betas, &self.opt_betas);
+        set(&mut recipe.opt_eps, &self.opt_eps);
+        set(&mut recipe.drop_path, &self.drop_path);
+        set(&mut recipe.smoothing, &self.smoothing);
+        set_pair(&mut recipe.scale, &self.scale);
+        set_pair(&mut recipe.ratio, &self.ratio);
+        set(&mut recipe.hflip, &self.hflip);
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! Progress on stderr: bars on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use biformer::train::{Event, StepMetrics};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Without a terminal, a line at most this often.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows how a run goes.
+pub struct Progress {
+    bar: ProgressBar,
+    is_terminal: bool,
+    last_line: Instant,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
+        let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {msg} {eta} left");
+        bar.set_style(style.expect("a valid template").progress_chars("=> "));
+        let is_terminal = std::io::stderr().is_terminal();
+        if is_terminal {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        Self { bar, is_terminal, last_line: Instant::now() }
+    }
+
+    /// Shows one event of training.
+    pub fn show(&mut self, event: Event<'_>) {
+        match event {
+            Event::Started { train_images, val_images, classes, parameters } => self.line(format!(
+                "{train_images} training and {val_images} validation pictures of {classes} classes, \
+                 {:.2} M parameters",
+                parameters as f64 / 1e6
+            )),
+            Event::ReplacedHead { checkpoint_classes, classes } => self.line(format!(
+                "the head of {checkpoint_classes} classes is replaced by a fresh one of {classes}"
+            )),
+            Event::Resumed { epoch, step } => {
+                self.line(format!("going on after epoch {epoch}, step {step}"));
+            }
+            Event::Skipped { path: _, reason } => self.line(format!("warning: skipped: {reason}")),
+            Event::Step(metrics) => self.step(&metrics),
+            Event::Validated { images, of } => self.count("validation", images, of, ""),
+            Event::Epoch(metrics) => self.line(format!(
+                "epoch {:>3}  train loss {:.3} top1 {:.3}  val loss {:.3} top1 {:.3} top5 {:.3}  \
+                 {:.0} images/s  {:.0} s",
+                metrics.epoch,
+                metrics.train_loss,
+                metrics.train_top1,
+                metrics.val_loss,
+                metrics.val_top1,
+                metrics.val_top5,
+                metrics.images_per_second,
+                metrics.seconds
+            )),
+        }
+    }
+
+    /// Shows that `done` of `total` things are done.
+    pub fn count(&mut self, what: &str, done: usize, total: usize, message: &str) {
+        if self.is_terminal {
+            self.place(what, done, total);
+            self.bar.set_message(message.to_owned());
+        } else if done < total && self.last_line.elapsed() >= LINE_EVERY {
+            self.line(format!("{what} {done}/{total} {message}").trim_end().to_owned());
+        }
+    }
+
+    /// A line above the bar.
+    pub fn line(&mut self, text: String) {
+        self.last_line = Instant::now();
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) {
+        let StepMetrics { epoch, epochs, step, steps, loss, top1, lr, images_per_second } = metrics;
+        let what = format!("epoch {epoch}/{epochs}");
+        let message =
+            format!("loss {loss:.3} top1 {top1:.3} lr {lr:.1e} {images_per_second:.0} images/s");
+        self.count(&what, *step, *steps, &message);
+    }
+
+    fn place(&self, what: &str, done: usize, total: usize) {
+        if self.bar.prefix() != what {
+            self.bar.set_prefix(what.to_owned());
+            self.bar.reset_eta();
+        }
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
+    }
+}

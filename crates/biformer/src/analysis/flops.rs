@@ -1,0 +1,162 @@
+//! Parameters and multiply-accumulates (MACs) layer by layer.
+//!
+//! The convention is fvcore's, which the official figures use: products, convolutions and norms
+//! count; activations, softmax, additions and means do not. A batch norm in evaluation costs 2
+//! per element, a layer norm 5. The paper's "FLOPs" are these MACs.
+
+use burn::module::Module;
+use burn::nn::{BatchNorm, LayerNorm, Linear, conv::Conv2d};
+
+use crate::attention::{Attention, BiLevelRoutingAttention, FullAttention, RegionRule};
+use crate::classification::ImageClassifier;
+use crate::layers::{Merging, OverlappedMerging, OverlappedStem, PatchEmbed, Stem};
+use crate::models::BiFormer;
+
+/// Cost of one layer for one picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerCost {
+    /// Path in the model, such as `stages.0.blocks.1.attn.qkv`.
+    pub name: String,
+    /// Trained numbers; running statistics are not.
+    pub params: usize,
+    /// Multiply-accumulates.
+    pub macs: usize,
+}
+
+/// Every layer of a classifier on pictures of `[height, width]` pixels.
+pub fn classifier_costs(model: &ImageClassifier, size: [usize; 2]) -> Vec<LayerCost> {
+    let mut counter = Counter::default();
+    let [height, width] = counter.backbone(&model.backbone, size);
+    counter.batch_norm("norm", &model.norm, height * width);
+    counter.linear("head", &model.head, 1);
+    counter.costs
+}
+
+/// Every layer of a backbone on pictures of `[height, width]` pixels.
+pub fn backbone_costs(model: &BiFormer, size: [usize; 2]) -> Vec<LayerCost> {
+    let mut counter = Counter::default();
+    counter.backbone(model, size);
+    counter.costs
+}
+
+#[derive(Default)]
+struct Counter {
+    costs: Vec<LayerCost>,
+}
+
+impl Counter {
+    /// Returns the size of the last map.
+    fn backbone(&mut self, model: &BiFormer, mut size: [usize; 2]) -> [usize; 2] {
+        for (i, (embed, stage)) in model.downsample_layers.iter().zip(&model.stages).enumerate() {
+            size = self.patch_embed(&format!("downsample_layers.{i}"), embed, size);
+            let [height, width] = size;
+            for (j, block) in stage.blocks.iter().enumerate() {
+                let name = |part: &str| format!("stages.{i}.blocks.{j}.{part}");
+                if let Some(conv) = &block.pos_embed {
+                    self.conv(&name("pos_embed"), conv, height * width);
+                }
+                self.layer_norm(&name("norm1"), &block.norm1, height * width);
+                match &block.attn {
+                    Attention::Bra(attention) => self.bra(&name("attn"), attention, size),
+                    Attention::Full(attention) => self.full(&name("attn"), attention, size),
+                }
+                self.layer_norm(&name("norm2"), &block.norm2, height * width);
+                self.linear(&name("mlp.fc1"), &block.mlp.fc1, height * width);
+                self.linear(&name("mlp.fc2"), &block.mlp.fc2, height * width);
+            }
+            if let Some(norms) = &model.extra_norms {
+                self.layer_norm(&format!("extra_norms.{i}"), &norms[i], height * width);
+            }
+        }
+        size
+    }
+
+    fn patch_embed(&mut self, name: &str, embed: &PatchEmbed, size: [usize; 2]) -> [usize; 2] {
+        let part = |part: &str| format!("{name}.{part}");
+        let output = |size: [usize; 2], conv: &Conv2d| -> [usize; 2] {
+            let padding = if conv.kernel_size[0] == 3 { 2 } else { 0 };
+            std::array::from_fn(|i| (size[i] + padding - conv.kernel_size[i]) / conv.stride[i] + 1)
+        };
+        let area = |[height, width]: [usize; 2]| height * width;
+        match embed {
+            PatchEmbed::OverlappedStem(OverlappedStem { conv1, norm1, conv2, norm2 }) => {
+                let middle = output(size, conv1);
+                self.conv(&part("conv1"), conv1, area(middle));
+                self.batch_norm(&part("norm1"), norm1, area(middle));
+                let end = output(middle, conv2);
+                self.conv(&part("conv2"), conv2, area(end));
+                self.batch_norm(&part("norm2"), norm2, area(end));
+                end
+            }
+            PatchEmbed::OverlappedMerging(OverlappedMerging { conv, norm })
+            | PatchEmbed::Stem(Stem { conv, norm }) => {
+                let end = output(size, conv);
+                self.conv(&part("conv"), conv, area(end));
+                self.batch_norm(&part("norm"), norm, area(end));
+                end
+            }
+            PatchEmbed::Merging(Merging { norm, conv }) => {
+                self.batch_norm(&part("norm"), norm, area(size));
+                let end = output(size, conv);
+                self.conv(&part("conv"), conv, area(end));
+                end
+            }
+        }
+    }
+
+    fn bra(&mut self, name: &str, attention: &BiLevelRoutingAttention, [height, width]: [usize; 2]) {
+        let part = |part: &str| format!("{name}.{part}");
+        let grid = attention.config.grid(height, width);
+        let [padded_height, padded_width] = grid.padded_size();
+        let projected = match attention.config.region_rule {
+            RegionRule::PadFirst => padded_height * padded_width,
+            RegionRule::Floor => height * width,
+        };
+        let (regions, tokens, dim) = (grid.regions(), grid.tokens(), attention.config.dim);
+        let routed_tokens = attention.config.topk.min(regions) * tokens;
+        self.linear(&part("qkv"), &attention.qkv, projected);
+        self.conv(&part("lce"), &attention.lce, projected);
+        self.product(&part("routing"), regions * regions * dim); // Eq. 4
+        self.product(&part("attention"), 2 * regions * tokens * routed_tokens * dim); // Eq. 7
+        self.linear(&part("output"), &attention.output, height * width);
+    }
+
+    fn full(&mut self, name: &str, attention: &FullAttention, [height, width]: [usize; 2]) {
+        let part = |part: &str| format!("{name}.{part}");
+        let tokens = height * width;
+        self.linear(&part("qkv"), &attention.qkv, tokens);
+        if let Some(conv) = &attention.lce {
+            self.conv(&part("lce"), conv, tokens);
+        }
+        self.product(&part("attention"), 2 * tokens * tokens * attention.config.dim);
+        self.linear(&part("output"), &attention.output, tokens);
+    }
+
+    fn conv(&mut self, name: &str, conv: &Conv2d, positions: usize) {
+        let weights = conv.weight.lazy_shape().num_elements();
+        self.push(name, conv.num_params(), weights * positions);
+    }
+
+    fn linear(&mut self, name: &str, linear: &Linear, positions: usize) {
+        let weights = linear.weight.lazy_shape().num_elements();
+        self.push(name, linear.num_params(), weights * positions);
+    }
+
+    fn layer_norm(&mut self, name: &str, norm: &LayerNorm, positions: usize) {
+        let channels = norm.gamma.lazy_shape().num_elements();
+        self.push(name, norm.num_params(), 5 * channels * positions);
+    }
+
+    fn batch_norm(&mut self, name: &str, norm: &BatchNorm, positions: usize) {
+        let channels = norm.gamma.lazy_shape().num_elements();
+        self.push(name, 2 * channels, 2 * channels * positions);
+    }
+
+    fn product(&mut self, name: &str, macs: usize) {
+        self.push(name, 0, macs);
+    }
+
+    fn push(&mut self, name: &str, params: usize, macs: usize) {
+        self.costs.push(LayerCost { name: name.to_owned(), params, macs });
+    }
+}

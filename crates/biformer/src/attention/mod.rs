@@ -1,0 +1,77 @@
+//! What a block can hold as attention: channels-last maps in, channels-last maps out.
+
+mod bra;
+mod full;
+
+pub use bra::{BiLevelRoutingAttention, BraConfig, RegionRule};
+pub use full::{FullAttention, FullAttentionConfig, Lepe};
+
+use biformer_ops::RegionGrid;
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+
+/// Configuration of [`Attention`].
+#[derive(Config, Debug)]
+pub enum AttentionConfig {
+    Bra(BraConfig),
+    Full(FullAttentionConfig),
+}
+
+/// The attention of one block.
+#[derive(Module, Debug)]
+pub enum Attention {
+    /// Bi-level routing attention (stages 1 to 3).
+    Bra(BiLevelRoutingAttention),
+    /// Attention to all tokens (stage 4).
+    Full(FullAttention),
+}
+
+/// What one attention did, for explanation and parity.
+#[derive(Clone, Debug)]
+pub struct AttentionTrace {
+    /// `[batch, height, width, channels]`
+    pub output: Tensor<4>,
+    /// Regions and where they attended, if the attention routes.
+    pub routing: Option<Routing>,
+    /// Attention weights: `[batch * regions, num_heads, tokens, topk * tokens]` if the
+    /// attention routes, else `[batch, num_heads, height * width, height * width]`.
+    pub weights: Tensor<4>,
+}
+
+/// The routing of one bi-level routing attention.
+#[derive(Clone, Debug)]
+pub struct Routing {
+    pub grid: RegionGrid,
+    /// I^r of Eq. 5, `[batch, regions, topk]`
+    pub region_graph: Tensor<3, Int>,
+}
+
+impl AttentionConfig {
+    pub fn init(&self, device: &Device) -> Attention {
+        match self {
+            Self::Bra(config) => Attention::Bra(config.init(device)),
+            Self::Full(config) => Attention::Full(config.init(device)),
+        }
+    }
+}
+
+impl Attention {
+    /// # Shapes
+    /// - x: `[batch, height, width, channels]`
+    /// - output: like `x`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Bra(attention) => attention.forward(x),
+            Self::Full(attention) => attention.forward(x),
+        }
+    }
+
+    /// [`Attention::forward`] with routing and weights.
+    pub fn forward_traced(&self, x: Tensor<4>) -> AttentionTrace {
+        match self {
+            Self::Bra(attention) => attention.forward_traced(x),
+            Self::Full(attention) => attention.forward_traced(x),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Top-k accuracy.
+
+use serde::{Deserialize, Serialize};
+
+/// Counts of right answers, to be added up over batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    pub images: usize,
+    pub top1_hits: usize,
+    pub top5_hits: usize,
+}
+
+impl Accuracy {
+    /// Takes in one batch.
+    ///
+    /// # Shapes
+    /// - logits: `[batch, num_classes]`, row-major
+    /// - targets: `[batch]`
+    pub fn update(&mut self, logits: &[f32], targets: &[usize]) {
+        if targets.is_empty() {
+            return;
+        }
+        for (row, &target) in logits.chunks(logits.len() / targets.len()).zip(targets) {
+            // Ties count against the model: a constant output must not score.
+            let ahead = row
+                .iter()
+                .enumerate()
+                .filter(|&(class, score)| class != target && !(*score < row[target]));
+            let rank = ahead.count();
+            self.images += 1;
+            self.top1_hits += usize::from(rank < 1);
+            self.top5_hits += usize::from(rank < 5);
+        }
+    }
+
+    /// Share of pictures whose class has the highest score, in `[0, 1]`.
+    pub fn top1(&self) -> f64 {
+        self.top1_hits as f64 / self.images.max(1) as f64
+    }
+
+    /// Share of pictures whose class is among the five highest scores, in `[0, 1]`.
+    pub fn top5(&self) -> f64 {
+        self.top5_hits as f64 / self.images.max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_ranks() {
+        let mut accuracy = Accuracy::default();
+        let logits = [0.1, 0.9, 0.0, -1.0, -2.0, -3.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0];
+        accuracy.update(&logits, &[1, 5]);
+        assert_eq!((accuracy.images, accuracy.top1_hits, accuracy.top5_hits), (2, 1, 1));
+        assert_eq!((accuracy.top1(), accuracy.top5()), (0.5, 0.5));
+    }
+
+    #[test]
+    fn constant_and_nan_scores_are_no_hits() {
+        let mut accuracy = Accuracy::default();
+        accuracy.update(&[0.0; 12], &[0, 3]);
+        accuracy.update(&[f32::NAN; 6], &[2]);
+        assert_eq!((accuracy.top1_hits, accuracy.top5_hits), (0, 0));
+    }
+}

@@ -1,0 +1,170 @@
+//! Classifiers in files: official checkpoints, and ours, which say in their metadata what they
+//! are.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::{ImageClassifier, ImageClassifierConfig};
+use crate::data::EvalTransform;
+use crate::models::{BiFormerConfig, MODEL_NAMES};
+use crate::weights::{
+    KeyStyle, StateDict, keys_and_shapes, load_state_dict, read_metadata, read_state_dict_from,
+    state_dict, write_safetensors,
+};
+use crate::{Error, Result};
+
+/// What one needs to know of a classifier to use it.
+#[derive(Clone, Debug)]
+pub struct ClassifierInfo {
+    /// One of [`MODEL_NAMES`].
+    pub model: String,
+    /// Names of the classes, in the order of the logits.
+    pub classes: Vec<String>,
+    /// How pictures are prepared.
+    pub transform: EvalTransform,
+}
+
+/// How a checkpoint is to be read.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Name of the model; without it, metadata or the shapes of the weights tell.
+    pub model: Option<String>,
+    /// Which state dict of a training checkpoint to take, such as `model_ema`.
+    pub key: Option<String>,
+    /// Classes of the head. If the checkpoint has another number, its head is replaced by a
+    /// fresh one.
+    pub num_classes: Option<usize>,
+    /// Stochastic depth of the last block, for training.
+    pub drop_path: f64,
+}
+
+/// What [`load_classifier`] found.
+#[derive(Debug)]
+pub struct LoadedClassifier {
+    pub model: ImageClassifier,
+    pub info: ClassifierInfo,
+    /// Classes of the head in the file, if it was replaced.
+    pub replaced_head: Option<usize>,
+}
+
+/// Reads a classifier from a `.pth` or `.safetensors` file, strictly both ways.
+///
+/// # Errors
+/// [`Error::Checkpoint`] if the file cannot be read, or holds another model than asked for.
+pub fn load_classifier(
+    path: &Path,
+    options: &LoadOptions,
+    device: &Device,
+) -> Result<LoadedClassifier> {
+    let mut weights = read_state_dict_from(path, options.key.as_deref())?;
+    let metadata = read_metadata(path).unwrap_or_default();
+    let head_classes = match weights.get("head.weight").map(|head| head.shape.as_slice()) {
+        Some(&[num_classes, _]) => num_classes,
+        _ => {
+            let reason = "holds no classification head (`head.weight` with two axes); backbones \
+                          of detection and segmentation have none";
+            return Err(Error::checkpoint(path, reason));
+        }
+    };
+    let name = match options.model.clone().or_else(|| metadata.get("model").cloned()) {
+        Some(name) => name,
+        None => guess_model(&weights).ok_or_else(|| {
+            let known = MODEL_NAMES.join(", ");
+            let reason = format!("the weights are those of no model known here ({known})");
+            Error::checkpoint(path, reason)
+        })?,
+    };
+    let backbone = BiFormerConfig::from_name(&name)?.with_drop_path_rate(options.drop_path);
+    let style = KeyStyle::of(&backbone);
+
+    let num_classes = options.num_classes.unwrap_or(head_classes);
+    let replaced_head = (num_classes != head_classes).then_some(head_classes);
+    let config = ImageClassifierConfig::new(backbone).with_num_classes(num_classes);
+    let model = config.init(device);
+    if replaced_head.is_some() {
+        let fresh = state_dict(&model, style).into_iter();
+        weights.extend(fresh.filter(|(key, _)| key.starts_with("head.")));
+    }
+    let guess = guess_model(&weights);
+    let model = load_state_dict(model, weights, style).map_err(|mismatch| {
+        let hint = match guess {
+            Some(other) if other != name => format!("; the weights look like {other}"),
+            _ => String::new(),
+        };
+        Error::checkpoint(path, format!("does not fit {name}: {mismatch}{hint}"))
+    })?;
+    let info = ClassifierInfo::from_metadata(name, num_classes, &metadata)
+        .map_err(|reason| Error::checkpoint(path, reason))?;
+    Ok(LoadedClassifier { model, info, replaced_head })
+}
+
+/// Writes a classifier as safetensors under official names, with what [`load_classifier`] needs
+/// as metadata.
+pub fn save_classifier(path: &Path, model: &ImageClassifier, info: &ClassifierInfo) -> Result<()> {
+    let style = KeyStyle::of(&model.backbone.config);
+    write_safetensors(path, &state_dict(&model.valid(), style), &info.to_metadata())
+}
+
+/// The model whose keys and shapes, the head aside, are those of the weights.
+pub fn guess_model(weights: &StateDict) -> Option<String> {
+    let name = MODEL_NAMES.into_iter().find(|name| {
+        let config = BiFormerConfig::from_name(name).expect("a known name");
+        let style = KeyStyle::of(&config);
+        let model = ImageClassifierConfig::new(config).init(&Device::default());
+        let keys = keys_and_shapes(&model, style);
+        keys.len() == weights.len()
+            && keys.iter().all(|(key, shape)| {
+                key.starts_with("head.") || weights.get(key).is_some_and(|w| w.shape == *shape)
+            })
+    });
+    name.map(str::to_owned)
+}
+
+impl ClassifierInfo {
+    /// Official checkpoints have no metadata: they are ImageNet-1K models for 224².
+    fn from_metadata(
+        model: String,
+        num_classes: usize,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Self, String> {
+        let number = |key: &str, default: f64| match metadata.get(key) {
+            Some(text) => {
+                let number = text.parse::<f64>().ok().filter(|number| *number > 0.0);
+                number.ok_or_else(|| format!("metadata `{key}` is no positive number: `{text}`"))
+            }
+            None => Ok(default),
+        };
+        let classes: Vec<String> = match metadata.get("classes") {
+            Some(json) => serde_json::from_str(json)
+                .map_err(|error| format!("metadata `classes` is no list of names: {error}"))?,
+            None => Vec::new(),
+        };
+        let classes = match classes.len() {
+            len if len == num_classes => classes,
+            _ if num_classes == 1000 => super::imagenet1k_classes(),
+            _ => (0..num_classes).map(|class| format!("class_{class}")).collect(),
+        };
+        let img_size = number("img_size", 224.0)?;
+        if img_size > 4096.0 {
+            return Err(format!("metadata `img_size` is {img_size}, at most 4096 is sensible"));
+        }
+        let crop_pct = number("crop_pct", 0.875)?.clamp(0.01, 1.0);
+        let transform = EvalTransform { crop_pct, ..EvalTransform::new(img_size as usize) };
+        Ok(Self { model, classes, transform })
+    }
+
+    fn to_metadata(&self) -> BTreeMap<String, String> {
+        let classes = serde_json::to_string(&self.classes).expect("names are JSON");
+        let entries = [
+            ("model", self.model.clone()),
+            ("num_classes", self.classes.len().to_string()),
+            ("classes", classes),
+            ("img_size", self.transform.img_size.to_string()),
+            ("crop_pct", self.transform.crop_pct.to_string()),
+        ];
+        entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}

@@ -1,0 +1,61 @@
+//! Accuracy and loss of a model over a data set.
+
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::{Accuracy, ImageClassifier, cross_entropy};
+use crate::data::{Batch, EvalTransform, Samples};
+
+/// Result of [`evaluate`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    pub accuracy: Accuracy,
+    /// Mean cross entropy without label smoothing.
+    pub loss: f64,
+    /// Pictures left out because they cannot be decoded.
+    pub skipped: usize,
+}
+
+/// Runs `model` over `samples`; `observe` sees every batch.
+pub fn evaluate(
+    model: &ImageClassifier,
+    samples: Samples,
+    transform: EvalTransform,
+    device: &Device,
+    mut observe: impl FnMut(&Batch),
+) -> Evaluation {
+    let img_size = transform.img_size;
+    let mut evaluation = Evaluation::default();
+    let mut loss_sum = 0.0;
+    for batch in samples.load(0, 0, Box::new(move |image, _| transform.apply(image))) {
+        observe(&batch);
+        evaluation.skipped += batch.skipped.len();
+        if batch.labels.is_empty() {
+            continue;
+        }
+        let (images, targets) = to_tensors(&batch, img_size, device);
+        let logits = model.forward(images);
+        let loss: f32 = cross_entropy(logits.clone(), targets, 0.0).into_scalar();
+        loss_sum += f64::from(loss) * batch.labels.len() as f64;
+        let logits = logits.into_data_as::<f32>().try_into_vec().expect("float32 logits");
+        evaluation.accuracy.update(&logits, &batch.labels);
+    }
+    evaluation.loss = loss_sum / evaluation.accuracy.images.max(1) as f64;
+    evaluation
+}
+
+/// Pictures and classes of a batch on the device.
+///
+/// # Shapes
+/// - outputs: `[batch, 3, img_size, img_size]`, `[batch]`
+pub(crate) fn to_tensors(
+    batch: &Batch,
+    img_size: usize,
+    device: &Device,
+) -> (Tensor<4>, Tensor<1, Int>) {
+    let count = batch.labels.len();
+    let pixels = TensorData::new(batch.pixels.clone(), [count, 3, img_size, img_size]);
+    let labels: Vec<i64> = batch.labels.iter().map(|&label| label as i64).collect();
+    (Tensor::from_data(pixels, device), Tensor::from_data(TensorData::new(labels, [count]), device))
+}

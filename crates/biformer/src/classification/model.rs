@@ -1,0 +1,63 @@
+//! Backbone, batch norm, mean over the map, linear head.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{BatchNorm, BatchNormConfig, Linear};
+use burn::tensor::{Device, Tensor};
+
+use crate::layers::{batch_norm, linear};
+use crate::models::{BiFormer, BiFormerConfig};
+
+/// Configuration of [`ImageClassifier`].
+#[derive(Config, Debug)]
+pub struct ImageClassifierConfig {
+    pub backbone: BiFormerConfig,
+    #[config(default = 1000)]
+    pub num_classes: usize,
+}
+
+/// A backbone with a classification head.
+#[derive(Module, Debug)]
+pub struct ImageClassifier {
+    pub backbone: BiFormer,
+    pub norm: BatchNorm,
+    pub head: Linear,
+}
+
+impl ImageClassifierConfig {
+    pub fn init(&self, device: &Device) -> ImageClassifier {
+        let [.., dim] = self.backbone.embed_dims;
+        ImageClassifier {
+            backbone: self.backbone.init(device),
+            norm: BatchNormConfig::new(dim).init(device),
+            head: linear(dim, self.num_classes, true, device),
+        }
+    }
+}
+
+impl ImageClassifier {
+    /// # Shapes
+    /// - x: `[batch, 3, height, width]`
+    /// - output: logits, `[batch, num_classes]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let [.., c5] = self.backbone.forward_stages(x);
+        self.classify(c5)
+    }
+
+    /// The head alone.
+    ///
+    /// # Shapes
+    /// - c5: `[batch, height, width, channels]`
+    /// - output: logits, `[batch, num_classes]`
+    pub fn classify(&self, c5: Tensor<4>) -> Tensor<2> {
+        let [batch, height, width, channels] = c5.dims();
+        let x = batch_norm(&self.norm, c5).reshape([batch, height * width, channels]);
+        self.head.forward(x.mean_dim(1).squeeze_dim::<2>(1))
+    }
+
+    /// Number of classes of the head.
+    pub fn num_classes(&self) -> usize {
+        let [_, num_classes] = self.head.weight.lazy_shape().dims();
+        num_classes
+    }
+}

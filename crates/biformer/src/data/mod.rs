@@ -1,0 +1,25 @@
+//! From files to pictures to numbers: everything before the first tensor.
+//!
+//! A data set in ImageFolder layout is listed by [`ImageFolder`], a file becomes an `RgbImage` in
+//! [`decode`], [`EvalTransform`] or [`TrainTransform`] turns that into normalised `f32` values
+//! in `[3, height, width]` order, and [`Samples`] does both on worker threads, batch by batch.
+//! [`resize`] and [`pil_ops`] give the pixels that Pillow gives, because the published weights
+//! were trained on Pillow's pixels. [`shapes`] draws a data set of its own. This module knows
+//! files and pictures; it knows no tensor, no device and no model.
+
+mod image;
+mod image_folder;
+mod loader;
+pub mod pil_ops;
+mod resample;
+pub mod shapes;
+mod transforms;
+
+pub use self::image::{MAX_FILE_BYTES, MAX_PIXELS, decode, decode_bytes, is_image_file};
+pub use image_folder::{ImageFolder, Split, split_folder};
+pub use loader::{Batch, Batches, Samples, Transform};
+pub use resample::{Filter, resize};
+pub use transforms::{EvalTransform, Normalize, TrainTransform};
+
+/// A picture of 8-bit RGB pixels: the `image` crate's type, so that callers need not name that crate.
+pub use ::image::RgbImage;

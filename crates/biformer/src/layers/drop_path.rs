@@ -1,0 +1,57 @@
+//! Stochastic depth (Huang et al., 2016): in training, a residual branch is dropped for whole
+//! pictures.
+
+use burn::module::Module;
+use burn::tensor::{Distribution, Tensor};
+
+/// Drops the branch of a picture with probability `rate` and scales the others by
+/// 1 / (1 − rate). The identity outside of training.
+#[derive(Module, Debug)]
+pub struct DropPath {
+    #[module(skip)]
+    rate: f64,
+}
+
+impl DropPath {
+    /// # Panics
+    /// If `rate` is not in `[0, 1)`.
+    pub fn new(rate: f64) -> Self {
+        assert!((0.0..1.0).contains(&rate), "drop path rate must be in [0, 1), got {rate}");
+        Self { rate }
+    }
+
+    /// Probability of dropping the branch of a picture.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// # Shapes
+    /// - x: `[batch, height, width, channels]`
+    /// - output: like `x`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let device = x.device();
+        if self.rate == 0.0 || !device.is_autodiff() {
+            return x;
+        }
+        let keep = 1.0 - self.rate;
+        let [batch, ..] = x.dims();
+        let mask =
+            Tensor::<4>::random([batch, 1, 1, 1], Distribution::Bernoulli(keep), &device.inner());
+        x * Tensor::from_inner(mask / keep)
+    }
+}
+
+/// The rate of each block: linear over depth from 0 to `rate`, as `torch.linspace` in float32.
+pub fn drop_path_rates(rate: f64, blocks: usize) -> Vec<f64> {
+    let (end, steps) = (rate as f32, blocks.saturating_sub(1));
+    let step = if steps == 0 { 0.0 } else { end / steps as f32 };
+    // torch counts from the nearer end, so that both ends are exact.
+    let value = |i: usize| match i < blocks / 2 {
+        true => step * i as f32,
+        false => end - step * (steps - i) as f32,
+    };
+    match blocks {
+        1 => vec![0.0],
+        _ => (0..blocks).map(|i| f64::from(value(i))).collect(),
+    }
+}

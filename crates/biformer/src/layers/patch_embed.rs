@@ -1,0 +1,138 @@
+//! The convolutions in front of the four stages: stem (stride 4) and patch merging (stride 2).
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{
+    BatchNorm, BatchNormConfig, PaddingConfig2d,
+    conv::{Conv2d, Conv2dConfig},
+};
+use burn::tensor::{Device, Tensor, activation::gelu};
+
+use super::batch_norm;
+
+/// How patches are embedded.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum PatchEmbedKind {
+    /// Overlapping 3 × 3 convolutions of stride 2, each followed by batch norm; the stem has
+    /// two of them with a GELU between (T, S, B).
+    Overlapped,
+    /// A 4 × 4 convolution of stride 4 then batch norm as stem; batch norm then a 2 × 2
+    /// convolution of stride 2 as merging (the Swin layout, STL).
+    NonOverlapped,
+}
+
+/// Configuration of [`PatchEmbed`].
+#[derive(Config, Debug)]
+pub struct PatchEmbedConfig {
+    pub kind: PatchEmbedKind,
+    /// Channels in; the stem has 3.
+    pub channels_in: usize,
+    /// Channels out.
+    pub channels_out: usize,
+    /// Whether this is the stem.
+    pub stem: bool,
+}
+
+/// The embedding in front of one stage.
+#[derive(Module, Debug)]
+pub enum PatchEmbed {
+    OverlappedStem(OverlappedStem),
+    OverlappedMerging(OverlappedMerging),
+    Stem(Stem),
+    Merging(Merging),
+}
+
+/// Two 3 × 3 convolutions of stride 2: stride 4 in all.
+#[derive(Module, Debug)]
+pub struct OverlappedStem {
+    pub conv1: Conv2d,
+    pub norm1: BatchNorm,
+    pub conv2: Conv2d,
+    pub norm2: BatchNorm,
+}
+
+/// One 3 × 3 convolution of stride 2.
+#[derive(Module, Debug)]
+pub struct OverlappedMerging {
+    pub conv: Conv2d,
+    pub norm: BatchNorm,
+}
+
+/// One 4 × 4 convolution of stride 4.
+#[derive(Module, Debug)]
+pub struct Stem {
+    pub conv: Conv2d,
+    pub norm: BatchNorm,
+}
+
+/// Norm, then one 2 × 2 convolution of stride 2.
+#[derive(Module, Debug)]
+pub struct Merging {
+    pub norm: BatchNorm,
+    pub conv: Conv2d,
+}
+
+impl PatchEmbedConfig {
+    pub fn init(&self, device: &Device) -> PatchEmbed {
+        let &Self { channels_in, channels_out, .. } = self;
+        let half = channels_out / 2;
+        match (self.kind, self.stem) {
+            (PatchEmbedKind::Overlapped, true) => PatchEmbed::OverlappedStem(OverlappedStem {
+                conv1: overlapped_conv(channels_in, half, device),
+                norm1: BatchNormConfig::new(half).init(device),
+                conv2: overlapped_conv(half, channels_out, device),
+                norm2: BatchNormConfig::new(channels_out).init(device),
+            }),
+            (PatchEmbedKind::Overlapped, false) => {
+                PatchEmbed::OverlappedMerging(OverlappedMerging {
+                    conv: overlapped_conv(channels_in, channels_out, device),
+                    norm: BatchNormConfig::new(channels_out).init(device),
+                })
+            }
+            (PatchEmbedKind::NonOverlapped, true) => PatchEmbed::Stem(Stem {
+                conv: patch_conv(channels_in, channels_out, 4, device),
+                norm: BatchNormConfig::new(channels_out).init(device),
+            }),
+            (PatchEmbedKind::NonOverlapped, false) => PatchEmbed::Merging(Merging {
+                norm: BatchNormConfig::new(channels_in).init(device),
+                conv: patch_conv(channels_in, channels_out, 2, device),
+            }),
+        }
+    }
+}
+
+impl PatchEmbed {
+    /// # Shapes
+    /// - x: `[batch, height, width, channels_in]`
+    /// - output: `[batch, height / stride, width / stride, channels_out]`, rounded up
+    ///   (overlapped) or down
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::OverlappedStem(OverlappedStem { conv1, norm1, conv2, norm2 }) => {
+                let x = gelu(batch_norm(norm1, convolve(conv1, x)));
+                batch_norm(norm2, convolve(conv2, x))
+            }
+            Self::OverlappedMerging(OverlappedMerging { conv, norm }) => {
+                batch_norm(norm, convolve(conv, x))
+            }
+            Self::Stem(Stem { conv, norm }) => batch_norm(norm, convolve(conv, x)),
+            Self::Merging(Merging { norm, conv }) => convolve(conv, batch_norm(norm, x)),
+        }
+    }
+}
+
+fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let x = x.permute([0, 3, 1, 2]); // [batch, channels, height, width]
+    conv.forward(x).permute([0, 2, 3, 1])
+}
+
+fn overlapped_conv(channels_in: usize, channels_out: usize, device: &Device) -> Conv2d {
+    Conv2dConfig::new([channels_in, channels_out], [3, 3])
+        .with_stride([2, 2])
+        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+        .init(device)
+}
+
+fn patch_conv(channels_in: usize, channels_out: usize, size: usize, device: &Device) -> Conv2d {
+    Conv2dConfig::new([channels_in, channels_out], [size, size]).with_stride([size, size]).init(device)
+}

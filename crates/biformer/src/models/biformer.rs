@@ -1,0 +1,230 @@
+//! BiFormer (Zhu et al., CVPR 2023): paper <https://arxiv.org/abs/2303.08810>, official code
+//! <https://github.com/rayleizhu/BiFormer>.
+//!
+//! A pyramid of four stages. Each embeds patches, then runs blocks of bi-level routing
+//! attention (stages 1 to 3) or of attention to all tokens (stage 4, which the paper calls
+//! BRA with k = S²). The Swin layout of the ablation (STL) differs in data alone, so that
+//! Table 6's path from one to the other is a walk through configurations.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{LayerNorm, LayerNormConfig};
+use burn::tensor::{Device, Tensor};
+
+use super::block::LAYER_NORM_EPS;
+use super::{Block, BlockConfig};
+use crate::attention::{AttentionConfig, AttentionTrace, BraConfig, FullAttentionConfig};
+use crate::attention::{Lepe, RegionRule};
+use crate::layers::{PatchEmbed, PatchEmbedConfig, PatchEmbedKind, drop_path_rates};
+use crate::{Error, Result};
+
+/// The models by name, smallest first.
+pub const MODEL_NAMES: [&str; 6] = [
+    "biformer_nano",
+    "biformer_tiny",
+    "biformer_small",
+    "biformer_base",
+    "biformer_stl",
+    "biformer_stl_nchw",
+];
+
+/// Configuration of [`BiFormer`].
+#[derive(Config, Debug)]
+pub struct BiFormerConfig {
+    /// Blocks of each stage.
+    pub depths: [usize; 4],
+    /// Channels of each stage.
+    pub embed_dims: [usize; 4],
+    /// Hidden channels of the perceptrons per channel.
+    #[config(default = 3)]
+    pub mlp_ratio: usize,
+    /// Channels of a head in stages 1 to 3. Stage 4 always has 8 heads.
+    #[config(default = 32)]
+    pub head_dim: usize,
+    /// Regions a side, the paper's S: 7 for classification, 8 for segmentation, 16 for
+    /// detection.
+    #[config(default = 7)]
+    pub n_win: usize,
+    /// Routed regions of stages 1 to 3, the paper's k.
+    #[config(default = "[1, 4, 16]")]
+    pub topks: [usize; 3],
+    #[config(default = "PatchEmbedKind::Overlapped")]
+    pub patch_embed: PatchEmbedKind,
+    /// Whether blocks encode positions with a 3 × 3 depthwise convolution.
+    #[config(default = true)]
+    pub pos_embed: bool,
+    #[config(default = "RegionRule::PadFirst")]
+    pub region_rule: RegionRule,
+    /// Local enhancement of stage 4.
+    #[config(default = "Lepe::Input")]
+    pub lepe: Lepe,
+    /// Whether padded tokens are left out of routing and attention. Off in the official models.
+    #[config(default = false)]
+    pub mask_padding: bool,
+    /// Stochastic depth of the last block; linear over depth from 0.
+    #[config(default = 0.0)]
+    pub drop_path_rate: f64,
+    /// Whether C2–C5 get a layer norm each, as dense tasks have it (official `extra_norms`).
+    #[config(default = false)]
+    pub extra_norms: bool,
+}
+
+impl BiFormerConfig {
+    /// Ours, for small pictures and small machines: 1.6 M parameters. Its 4 × 4 regions fit
+    /// sizes that are multiples of 64 without padding.
+    pub fn nano() -> Self {
+        Self::new([1, 1, 3, 1], [32, 64, 128, 256]).with_n_win(4).with_topks([1, 4, 8])
+    }
+
+    /// BiFormer-T, Table 1.
+    pub fn tiny() -> Self {
+        Self::new([2, 2, 8, 2], [64, 128, 256, 512])
+    }
+
+    /// BiFormer-S, Table 1.
+    pub fn small() -> Self {
+        Self::new([4, 4, 18, 4], [64, 128, 256, 512])
+    }
+
+    /// BiFormer-B, Table 1.
+    pub fn base() -> Self {
+        Self::new([4, 4, 18, 4], [96, 192, 384, 768])
+    }
+
+    /// BiFormer-STL: Swin-T's layout, Tables 5 and 6.
+    pub fn stl() -> Self {
+        Self::new([2, 2, 6, 2], [96, 192, 384, 768])
+            .with_mlp_ratio(4)
+            .with_patch_embed(PatchEmbedKind::NonOverlapped)
+            .with_pos_embed(false)
+    }
+
+    /// The official second writing of BiFormer-STL, with other padding and LePE of V.
+    pub fn stl_nchw() -> Self {
+        Self::stl().with_region_rule(RegionRule::Floor).with_lepe(Lepe::Value)
+    }
+
+    /// The configuration of one of [`MODEL_NAMES`].
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there is no such model.
+    pub fn from_name(name: &str) -> Result<Self> {
+        Ok(match name {
+            "biformer_nano" => Self::nano(),
+            "biformer_tiny" => Self::tiny(),
+            "biformer_small" => Self::small(),
+            "biformer_base" => Self::base(),
+            "biformer_stl" => Self::stl(),
+            "biformer_stl_nchw" => Self::stl_nchw(),
+            _ => {
+                let known = MODEL_NAMES.join(", ");
+                return Err(Error::option("model", format!("no model `{name}`; there are {known}")));
+            }
+        })
+    }
+
+    /// # Panics
+    /// If a width is not a multiple of `head_dim` or of 8 (stage 4), or not even (stem).
+    pub fn init(&self, device: &Device) -> BiFormer {
+        let rates = drop_path_rates(self.drop_path_rate, self.depths.iter().sum());
+        let stage = |i: usize| {
+            let first = self.depths[..i].iter().sum::<usize>();
+            let rates = &rates[first..first + self.depths[i]];
+            Stage { blocks: rates.iter().map(|&rate| self.block(i, rate).init(device)).collect() }
+        };
+        let extra_norm = |&dim: &usize| {
+            LayerNormConfig::new(dim).with_epsilon(LAYER_NORM_EPS).init(device)
+        };
+        BiFormer {
+            downsample_layers: (0..4).map(|i| self.patch_embed(i).init(device)).collect(),
+            stages: (0..4).map(stage).collect(),
+            extra_norms: self
+                .extra_norms
+                .then(|| self.embed_dims.iter().map(extra_norm).collect()),
+            config: self.clone(),
+        }
+    }
+
+    fn patch_embed(&self, stage: usize) -> PatchEmbedConfig {
+        let channels_in = if stage == 0 { 3 } else { self.embed_dims[stage - 1] };
+        PatchEmbedConfig::new(self.patch_embed, channels_in, self.embed_dims[stage], stage == 0)
+    }
+
+    fn block(&self, stage: usize, drop_path: f64) -> BlockConfig {
+        let dim = self.embed_dims[stage];
+        let attention = match self.topks.get(stage) {
+            Some(&topk) => AttentionConfig::Bra(
+                BraConfig::new(dim, dim / self.head_dim, self.n_win, topk)
+                    .with_region_rule(self.region_rule)
+                    .with_mask_padding(self.mask_padding),
+            ),
+            None => AttentionConfig::Full(FullAttentionConfig::new(dim).with_lepe(self.lepe)),
+        };
+        BlockConfig::new(dim, attention, self.pos_embed, self.mlp_ratio, drop_path)
+    }
+}
+
+/// The backbone.
+#[derive(Module, Debug)]
+pub struct BiFormer {
+    pub downsample_layers: Vec<PatchEmbed>,
+    pub stages: Vec<Stage>,
+    pub extra_norms: Option<Vec<LayerNorm>>,
+    #[module(skip)]
+    pub config: BiFormerConfig,
+}
+
+/// The blocks of one resolution.
+#[derive(Module, Debug)]
+pub struct Stage {
+    pub blocks: Vec<Block>,
+}
+
+impl BiFormer {
+    /// The maps C2–C5 (strides 4, 8, 16, 32), each through its extra norm if there is one.
+    ///
+    /// # Shapes
+    /// - x: `[batch, 3, height, width]`
+    /// - outputs: `[batch, embed_dims[i], height / stride, width / stride]`
+    pub fn forward_features(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
+        let maps = self.forward_stages(x);
+        let mut stage = 0;
+        maps.map(|mut map| {
+            if let Some(norms) = &self.extra_norms {
+                map = norms[stage].forward(map);
+            }
+            stage += 1;
+            map.permute([0, 3, 1, 2]) // [batch, channels, height, width]
+        })
+    }
+
+    /// The channels-last maps after each stage, without extra norms.
+    ///
+    /// # Shapes
+    /// - x: `[batch, 3, height, width]`
+    /// - outputs: `[batch, height / stride, width / stride, embed_dims[i]]`
+    pub fn forward_stages(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
+        let mut x = x.permute([0, 2, 3, 1]); // [batch, height, width, 3]
+        std::array::from_fn(|i| {
+            let embedded = self.downsample_layers[i].forward(x.clone());
+            x = self.stages[i].blocks.iter().fold(embedded, |x, block| block.forward(x));
+            x.clone()
+        })
+    }
+
+    /// [`BiFormer::forward_stages`] with what each attention did: one list of traces a stage.
+    pub fn forward_traced(&self, x: Tensor<4>) -> ([Tensor<4>; 4], [Vec<AttentionTrace>; 4]) {
+        let mut x = x.permute([0, 2, 3, 1]); // [batch, height, width, 3]
+        let mut traces = [const { Vec::new() }; 4];
+        let maps = std::array::from_fn(|i| {
+            x = self.downsample_layers[i].forward(x.clone());
+            for block in &self.stages[i].blocks {
+                let (output, trace) = block.forward_traced(x.clone());
+                traces[i].push(trace);
+                x = output;
+            }
+            x.clone()
+        });
+        (maps, traces)
+    }
+}

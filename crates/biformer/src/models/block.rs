@@ -1,0 +1,83 @@
+//! One BiFormer block (paper Fig. 3): position encoding, attention, perceptron.
+
+use biformer_ops::depthwise_conv;
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{LayerNorm, LayerNormConfig, conv::Conv2d};
+use burn::tensor::{Device, Tensor};
+
+use crate::attention::{Attention, AttentionConfig, AttentionTrace};
+use crate::layers::{DropPath, Mlp, MlpConfig, depthwise_conv2d};
+
+/// Official: every layer norm of the models.
+pub(crate) const LAYER_NORM_EPS: f64 = 1e-6;
+
+/// Configuration of [`Block`].
+#[derive(Config, Debug)]
+pub struct BlockConfig {
+    /// Channels in and out.
+    pub dim: usize,
+    pub attention: AttentionConfig,
+    /// Whether a 3 × 3 depthwise convolution encodes positions (T, S, B; not the Swin layout).
+    pub pos_embed: bool,
+    pub mlp_ratio: usize,
+    pub drop_path: f64,
+}
+
+/// x + dwconv(x), then x + attention(norm(x)), then x + mlp(norm(x)).
+#[derive(Module, Debug)]
+pub struct Block {
+    pub pos_embed: Option<Conv2d>,
+    pub norm1: LayerNorm,
+    pub attn: Attention,
+    pub norm2: LayerNorm,
+    pub mlp: Mlp,
+    pub drop_path: DropPath,
+}
+
+impl BlockConfig {
+    pub fn init(&self, device: &Device) -> Block {
+        let norm = || LayerNormConfig::new(self.dim).with_epsilon(LAYER_NORM_EPS).init(device);
+        Block {
+            pos_embed: self.pos_embed.then(|| depthwise_conv2d(self.dim, 3, device)),
+            norm1: norm(),
+            attn: self.attention.init(device),
+            norm2: norm(),
+            mlp: MlpConfig::new(self.dim, self.mlp_ratio).init(device),
+            drop_path: DropPath::new(self.drop_path),
+        }
+    }
+}
+
+impl Block {
+    /// # Shapes
+    /// - x: `[batch, height, width, channels]`
+    /// - output: like `x`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = self.encode_position(x);
+        let attended = self.attn.forward(self.norm1.forward(x.clone()));
+        self.finish(x, attended)
+    }
+
+    /// [`Block::forward`] with what the attention did.
+    pub fn forward_traced(&self, x: Tensor<4>) -> (Tensor<4>, AttentionTrace) {
+        let x = self.encode_position(x);
+        let trace = self.attn.forward_traced(self.norm1.forward(x.clone()));
+        (self.finish(x, trace.output.clone()), trace)
+    }
+
+    fn encode_position(&self, x: Tensor<4>) -> Tensor<4> {
+        match &self.pos_embed {
+            Some(conv) => {
+                let bias = conv.bias.as_ref().map(|bias| bias.val());
+                x.clone() + depthwise_conv(x, conv.weight.val(), bias)
+            }
+            None => x,
+        }
+    }
+
+    fn finish(&self, x: Tensor<4>, attended: Tensor<4>) -> Tensor<4> {
+        let x = x + self.drop_path.forward(attended);
+        x.clone() + self.drop_path.forward(self.mlp.forward(self.norm2.forward(x)))
+    }
+}

@@ -1,0 +1,78 @@
+//! Where a run stands, in one file: weights, optimizer, progress.
+//!
+//! One file because it is renamed into place whole: a run that is killed at any moment finds
+//! weights and optimizer of the same step.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::classification::Accuracy;
+use crate::weights::{StateDict, read_metadata, read_state_dict, write_safetensors};
+use crate::{Error, Result};
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Epochs that are complete.
+    pub epoch: usize,
+    /// Steps of the current epoch that are complete.
+    pub step: usize,
+    /// Sum of the losses of the current epoch, weighted by pictures.
+    pub loss_sum: f64,
+    /// Training accuracy in the current epoch.
+    pub accuracy: Accuracy,
+    /// Unreadable pictures in the current epoch.
+    pub skipped: usize,
+    /// Best validation accuracy so far, if there was a validation.
+    pub best_top1: Option<f64>,
+    /// Time spent before, in seconds.
+    pub seconds: f64,
+}
+
+/// The state of a run.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    pub progress: Progress,
+    pub model: StateDict,
+    pub optimizer: StateDict,
+}
+
+const MODEL: &str = "model.";
+const OPTIMIZER: &str = "optimizer.";
+const PROGRESS: &str = "progress";
+
+impl Checkpoint {
+    /// Writes the file, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let prefixed = |prefix: &str, dict: &StateDict| -> StateDict {
+            dict.iter().map(|(key, tensor)| (format!("{prefix}{key}"), tensor.clone())).collect()
+        };
+        let mut tensors = prefixed(MODEL, &self.model);
+        tensors.append(&mut prefixed(OPTIMIZER, &self.optimizer));
+        let progress = serde_json::to_string(&self.progress).expect("progress is JSON");
+        write_safetensors(path, &tensors, &BTreeMap::from([(PROGRESS.to_owned(), progress)]))
+    }
+
+    /// Reads what [`Checkpoint::write`] wrote.
+    pub fn read(path: &Path) -> Result<Self> {
+        let metadata = read_metadata(path)?;
+        let progress = metadata
+            .get(PROGRESS)
+            .ok_or_else(|| Error::checkpoint(path, "is no state of a training run"))?;
+        let progress = serde_json::from_str(progress)
+            .map_err(|error| Error::checkpoint(path, format!("metadata `progress`: {error}")))?;
+        let (mut model, mut optimizer) = (StateDict::new(), StateDict::new());
+        for (key, tensor) in read_state_dict(path)? {
+            if let Some(key) = key.strip_prefix(MODEL) {
+                model.insert(key.to_owned(), tensor);
+            } else if let Some(key) = key.strip_prefix(OPTIMIZER) {
+                optimizer.insert(key.to_owned(), tensor);
+            } else {
+                return Err(Error::checkpoint(path, format!("holds an unexpected key `{key}`")));
+            }
+        }
+        Ok(Self { progress, model, optimizer })
+    }
+}

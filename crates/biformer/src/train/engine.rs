@@ -1,0 +1,376 @@
+//! Training of a classifier: epochs of steps, a validation and a checkpoint after each.
+//!
+//! This is an engine of ours and not Burn's `SupervisedTraining`; ARCHITECTURE.md says why.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::{AdamW, Checkpoint, EpochMetrics, Progress, Recipe, RunFolder};
+use crate::classification::{
+    ClassifierInfo, ImageClassifier, ImageClassifierConfig, LoadOptions, cross_entropy, evaluate,
+    load_classifier, save_classifier, to_tensors,
+};
+use crate::data::{Batch, EvalTransform, ImageFolder, Samples, Split, TrainTransform, split_folder};
+use crate::models::BiFormerConfig;
+use crate::weights::{KeyStyle, load_state_dict, state_dict};
+use crate::{Error, Result};
+
+/// What a run tells while it goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// Before the first step.
+    Started { train_images: usize, val_images: usize, classes: usize, parameters: usize },
+    /// The head of the initial checkpoint had another number of classes and is fresh.
+    ReplacedHead { checkpoint_classes: usize, classes: usize },
+    /// The run goes on after this many complete epochs and steps.
+    Resumed { epoch: usize, step: usize },
+    /// A picture that cannot be decoded was left out.
+    Skipped { path: &'a Path, reason: &'a str },
+    /// After each step.
+    Step(StepMetrics),
+    /// After each batch of the validation.
+    Validated { images: usize, of: usize },
+    /// After each epoch, once it is safely on disk.
+    Epoch(&'a EpochMetrics),
+}
+
+/// Where training stands after a step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepMetrics {
+    /// Counted from 1.
+    pub epoch: usize,
+    pub epochs: usize,
+    /// Counted from 1, within the epoch.
+    pub step: usize,
+    pub steps: usize,
+    /// Mean over the epoch so far.
+    pub loss: f64,
+    /// Training accuracy over the epoch so far.
+    pub top1: f64,
+    pub lr: f64,
+    pub images_per_second: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished { metrics: Vec<EpochMetrics>, best_top1: f64, seconds: f64 },
+    /// It was asked to stop and can be resumed from here.
+    Interrupted { epoch: usize, step: usize },
+}
+
+/// Trains as the recipe of the run says, from its checkpoint if `resume`.
+///
+/// When `stop` is set, the current step is finished, a checkpoint written, and
+/// [`Outcome::Interrupted`] returned. A run that was interrupted or killed and resumed ends with
+/// the same weights, bit for bit, as one that was not.
+///
+/// # Errors
+/// What is wrong with data, checkpoints or disk; [`Error::Training`] if the loss is no number.
+pub fn train(
+    run: &RunFolder,
+    recipe: &Recipe,
+    resume: bool,
+    device: &Device,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Outcome> {
+    recipe.check()?;
+    let data = Data::open(recipe)?;
+    let device = device.clone().autodiff();
+    let mut state = State::start(run, recipe, &data, resume, &device, observe)?;
+    let mut metrics = run.read_metrics(state.progress.epoch)?;
+    observe(Event::Started {
+        train_images: data.train.samples.len(),
+        val_images: data.val.samples.len(),
+        classes: data.info.classes.len(),
+        parameters: state.model.num_params(),
+    });
+
+    let start = Instant::now();
+    let seconds_before = state.progress.seconds;
+    while state.progress.epoch < recipe.epochs {
+        let epoch_start = Instant::now();
+        let first_step = state.progress.step;
+        if let Interrupted::Yes = train_epoch(&mut state, recipe, &data, &device, stop, observe)? {
+            state.progress.seconds = seconds_before + start.elapsed().as_secs_f64();
+            state.checkpoint().write(&run.checkpoint())?;
+            let Progress { epoch, step, .. } = state.progress;
+            return Ok(Outcome::Interrupted { epoch, step });
+        }
+        let steps = state.progress.step - first_step;
+        let images_per_second =
+            (steps * data.train.batch_size) as f64 / epoch_start.elapsed().as_secs_f64();
+        let seconds = || seconds_before + start.elapsed().as_secs_f64();
+        metrics.push(finish_epoch(
+            &mut state, run, recipe, &data, &device, images_per_second, seconds, observe,
+        )?);
+        run.write_metrics(&metrics)?;
+        state.checkpoint().write(&run.checkpoint())?;
+        observe(Event::Epoch(metrics.last().expect("an epoch has ended")));
+    }
+    let best_top1 = state.progress.best_top1.unwrap_or_default();
+    Ok(Outcome::Finished { metrics, best_top1, seconds: state.progress.seconds })
+}
+
+enum Interrupted {
+    Yes,
+    No,
+}
+
+/// The steps of one epoch, from where the state stands.
+fn train_epoch(
+    state: &mut State,
+    recipe: &Recipe,
+    data: &Data,
+    device: &Device,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Interrupted> {
+    let schedule = recipe.schedule();
+    let steps = data.train.batches();
+    let transform = data.train_transform;
+    let start = Instant::now();
+    let mut images = 0;
+    let Progress { epoch, step: first, .. } = state.progress;
+    let transform = Box::new(move |image: &_, rng: &mut _| transform.apply(image, rng));
+    for batch in data.train.clone().load(epoch, first, transform) {
+        let step = state.progress.step;
+        let t = epoch as f64 + step as f64 / steps as f64;
+        state.lr = schedule.lr_at(if recipe.sched_on_updates { t } else { epoch as f64 });
+        report_skipped(&batch, observe);
+        state.progress.skipped += batch.skipped.len();
+        if !batch.labels.is_empty() {
+            // Each step has its own seed, so that a resumed run draws the same numbers.
+            device.seed(recipe.seed ^ (1 + epoch * steps + step) as u64);
+            state.train_step(&batch, recipe, device)?;
+        }
+        images += batch.labels.len();
+        state.progress.step += 1;
+        observe(Event::Step(StepMetrics {
+            epoch: epoch + 1,
+            epochs: recipe.epochs,
+            step: state.progress.step,
+            steps,
+            loss: state.mean_loss(),
+            top1: state.progress.accuracy.top1(),
+            lr: state.lr,
+            images_per_second: images as f64 / start.elapsed().as_secs_f64(),
+        }));
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Interrupted::Yes);
+        }
+    }
+    Ok(Interrupted::No)
+}
+
+/// Validates, saves `last` and `best`, and moves on to the next epoch.
+#[allow(clippy::too_many_arguments)] // private, called once
+fn finish_epoch(
+    state: &mut State,
+    run: &RunFolder,
+    recipe: &Recipe,
+    data: &Data,
+    device: &Device,
+    images_per_second: f64,
+    seconds: impl Fn() -> f64,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<EpochMetrics> {
+    let model = state.model.valid();
+    let mut images = 0;
+    let of = data.val.samples.len();
+    let transform = data.info.transform;
+    let val = evaluate(&model, data.val.clone(), transform, &device.clone().inner(), |batch| {
+        report_skipped(batch, observe);
+        images += batch.labels.len() + batch.skipped.len();
+        observe(Event::Validated { images, of });
+    });
+    let top1 = val.accuracy.top1();
+    let progress = state.progress;
+    let metrics = EpochMetrics {
+        epoch: progress.epoch + 1,
+        train_loss: state.mean_loss(),
+        train_top1: progress.accuracy.top1(),
+        val_loss: val.loss,
+        val_top1: top1,
+        val_top5: val.accuracy.top5(),
+        lr: state.lr,
+        images_per_second,
+        seconds: seconds(),
+        skipped: progress.skipped + val.skipped,
+    };
+    save_classifier(&run.last(), &model, &data.info)?;
+    // Before the checkpoint: a run killed between the two repeats the epoch and writes it again.
+    if progress.best_top1.is_none_or(|best| top1 > best) {
+        save_classifier(&run.best(), &model, &data.info)?;
+    }
+    state.progress = Progress {
+        epoch: progress.epoch + 1,
+        best_top1: Some(progress.best_top1.map_or(top1, |best| best.max(top1))),
+        seconds: metrics.seconds,
+        ..Progress::default()
+    };
+    debug_assert!(state.progress.epoch <= recipe.epochs);
+    Ok(metrics)
+}
+
+fn report_skipped(batch: &Batch, observe: &mut dyn FnMut(Event<'_>)) {
+    for (path, reason) in &batch.skipped {
+        observe(Event::Skipped { path, reason });
+    }
+}
+
+/// The pictures of a run.
+struct Data {
+    train: Samples,
+    val: Samples,
+    train_transform: TrainTransform,
+    info: ClassifierInfo,
+}
+
+impl Data {
+    fn open(recipe: &Recipe) -> Result<Self> {
+        let root: &PathBuf = recipe
+            .data
+            .as_ref()
+            .ok_or_else(|| Error::option("data", "name the folder that holds `train` and `val`"))?;
+        let train = ImageFolder::open(&split_folder(root, Split::Train)?)?;
+        let val =
+            ImageFolder::open_with_classes(&split_folder(root, Split::Val)?, &train.classes)?;
+        let Recipe { batch_size, seed, .. } = *recipe;
+        let samples =
+            |samples, shuffle| Samples { samples, batch_size, shuffle, seed };
+        Ok(Self {
+            train: samples(train.samples, true),
+            val: samples(val.samples, false),
+            train_transform: TrainTransform {
+                scale: recipe.scale.into(),
+                ratio: recipe.ratio.into(),
+                hflip: recipe.hflip,
+                ..TrainTransform::new(recipe.img_size)
+            },
+            info: ClassifierInfo {
+                model: recipe.model.clone(),
+                classes: train.classes,
+                transform: EvalTransform {
+                    crop_pct: recipe.crop_pct,
+                    ..EvalTransform::new(recipe.img_size)
+                },
+            },
+        })
+    }
+}
+
+/// What changes from step to step.
+struct State {
+    model: ImageClassifier,
+    optimizer: AdamW,
+    progress: Progress,
+    lr: f64,
+    style: KeyStyle,
+}
+
+impl State {
+    fn start(
+        run: &RunFolder,
+        recipe: &Recipe,
+        data: &Data,
+        resume: bool,
+        device: &Device,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Self> {
+        let backbone =
+            BiFormerConfig::from_name(&recipe.model)?.with_drop_path_rate(recipe.drop_path);
+        let style = KeyStyle::of(&backbone);
+        let classes = data.info.classes.len();
+        device.seed(recipe.seed);
+        let model = match &recipe.initial_checkpoint {
+            Some(path) => {
+                let options = LoadOptions {
+                    model: Some(recipe.model.clone()),
+                    num_classes: Some(classes),
+                    drop_path: recipe.drop_path,
+                    ..LoadOptions::default()
+                };
+                let loaded = load_classifier(path, &options, device)?;
+                if let Some(checkpoint_classes) = loaded.replaced_head {
+                    observe(Event::ReplacedHead { checkpoint_classes, classes });
+                }
+                loaded.model
+            }
+            None => ImageClassifierConfig::new(backbone).with_num_classes(classes).init(device),
+        };
+        draw_weights(&model);
+        let optimizer = AdamW::new(&recipe.optimizer(), style);
+        let mut state = Self { model, optimizer, progress: Progress::default(), lr: 0.0, style };
+        if resume && run.checkpoint().exists() {
+            state = state.resume(&run.checkpoint(), device)?;
+            let Progress { epoch, step, .. } = state.progress;
+            observe(Event::Resumed { epoch, step });
+        }
+        Ok(state)
+    }
+
+    fn resume(mut self, path: &Path, device: &Device) -> Result<Self> {
+        let checkpoint = Checkpoint::read(path)?;
+        self.model = load_state_dict(self.model, checkpoint.model, self.style)
+            .map_err(|mismatch| Error::checkpoint(path, mismatch))?;
+        self.optimizer
+            .load_state_dict(checkpoint.optimizer, &device.clone().inner())
+            .map_err(|reason| Error::checkpoint(path, reason))?;
+        self.progress = checkpoint.progress;
+        Ok(self)
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            progress: self.progress,
+            model: state_dict(&self.model.valid(), self.style),
+            optimizer: self.optimizer.state_dict(),
+        }
+    }
+
+    fn train_step(&mut self, batch: &Batch, recipe: &Recipe, device: &Device) -> Result<()> {
+        let (images, targets) = to_tensors(batch, recipe.img_size, device);
+        let logits = self.model.forward(images);
+        let loss = cross_entropy(logits.clone(), targets, recipe.smoothing);
+        let loss_value: f32 = loss.clone().into_scalar();
+        if !loss_value.is_finite() {
+            let Progress { epoch, step, .. } = self.progress;
+            return Err(Error::Training(format!(
+                "the loss is {loss_value} in epoch {} at step {}, learning rate {:.2e}; lower the \
+                 learning rate and start from the last checkpoint",
+                epoch + 1,
+                step + 1,
+                self.lr
+            )));
+        }
+        let model = self.model.clone();
+        self.model = self.optimizer.step(self.lr, model, loss.backward());
+        self.progress.loss_sum += f64::from(loss_value) * batch.labels.len() as f64;
+        let logits = logits.into_data_as::<f32>().try_into_vec::<f32>().expect("float32 logits");
+        self.progress.accuracy.update(&logits, &batch.labels);
+        Ok(())
+    }
+
+    fn mean_loss(&self) -> f64 {
+        self.progress.loss_sum / self.progress.accuracy.images.max(1) as f64
+    }
+}
+
+/// Burn draws weights when they are first used. Drawing them now, in the order of the module,
+/// makes them a function of the seed alone.
+fn draw_weights(model: &ImageClassifier) {
+    struct Draw;
+    impl ModuleVisitor for Draw {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let _ = param.val();
+        }
+    }
+    model.visit(&mut Draw);
+}

@@ -1,0 +1,23 @@
+//! Pictures about predictions.
+
+mod contact_sheet;
+mod text;
+
+pub use contact_sheet::{Tile, contact_sheet};
+
+use std::io::{Cursor, Write};
+use std::path::Path;
+
+use image::{ImageFormat, RgbImage};
+
+use crate::Result;
+use crate::files::write_atomically;
+
+/// Writes a picture as PNG, whole or not at all.
+pub fn write_png(path: &Path, picture: &RgbImage) -> Result<()> {
+    write_atomically(path, |file| {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::Png).map_err(std::io::Error::other)?;
+        file.write_all(bytes.get_ref())
+    })
+}

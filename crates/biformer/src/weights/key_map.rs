@@ -1,0 +1,100 @@
+//! Names of parameters: ours (paths of struct fields) ⇄ the official state dict.
+//!
+//! | ours | T, S, B | STL | STL-nchw |
+//! |---|---|---|---|
+//! | `stages.0.blocks.1` | `stages.0.1` | `stages.0.blocks.1` | `stages.0.blocks.1` |
+//! | BRA `attn.qkv`, `attn.output` | `attn.qkv.qkv`, `attn.wo` | `attn.qkv.qkv`, `attn.wo` | `attn.qkv_linear`, `attn.output_linear` |
+//! | full `attn.qkv`, `attn.output` | `attn.qkv`, `attn.proj` | `attn.qkv`, `attn.proj` | `attn.qkv`, `attn.proj` |
+//! | `attn.lce` | `attn.lepe` | `attn.lepe` | `attn.lepe` |
+//! | `mlp.fc1`, `mlp.fc2` | `mlp.0`, `mlp.3` | `mlp.0`, `mlp.2` | `mlp.0`, `mlp.2` |
+//! | `gamma`, `beta` of norms | `weight`, `bias` | `weight`, `bias` | `weight`, `bias` |
+//!
+//! The linear layers of STL-nchw are 1 × 1 convolutions: their weights have two more axes.
+
+use crate::attention::RegionRule;
+use crate::layers::PatchEmbedKind;
+use crate::models::BiFormerConfig;
+
+/// Which official code wrote the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyStyle {
+    /// `models/biformer.py`
+    BiFormer,
+    /// `models/biformer_stl.py`
+    Stl,
+    /// `models/biformer_stl_nchw.py`
+    StlNchw,
+}
+
+impl KeyStyle {
+    /// The names that the official code has for such a model.
+    pub fn of(config: &BiFormerConfig) -> Self {
+        match (config.patch_embed, config.region_rule) {
+            (PatchEmbedKind::Overlapped, _) => Self::BiFormer,
+            (PatchEmbedKind::NonOverlapped, RegionRule::PadFirst) => Self::Stl,
+            (PatchEmbedKind::NonOverlapped, RegionRule::Floor) => Self::StlNchw,
+        }
+    }
+
+    /// The official key of the parameter at `path`, names of struct fields and enum variants
+    /// from the model down.
+    pub fn key(self, path: &[&str]) -> String {
+        let path = path.strip_prefix(&["backbone"]).unwrap_or(path);
+        let mut key: Vec<&str> = Vec::with_capacity(path.len());
+        for (i, &name) in path.iter().enumerate() {
+            let parent = i.checked_sub(1).map(|i| path[i]);
+            match name {
+                "blocks" if self == Self::BiFormer => {}
+                // Enum variants have no place in official names.
+                "OverlappedStem" | "OverlappedMerging" | "Stem" | "Merging" | "Bra" | "Full" => {}
+                "conv1" => key.push("0"),
+                "norm1" if parent == Some("OverlappedStem") => key.push("1"),
+                "conv2" => key.push("3"),
+                "norm2" if parent == Some("OverlappedStem") => key.push("4"),
+                "conv" if parent == Some("Merging") => key.push("1"),
+                "norm" if parent == Some("Merging") => key.push("0"),
+                "conv" => key.push("0"),
+                "norm" if i > 0 => key.push("1"),
+                "qkv" if parent == Some("Bra") && self == Self::StlNchw => key.push("qkv_linear"),
+                "qkv" if parent == Some("Bra") => key.extend(["qkv", "qkv"]),
+                "output" if parent == Some("Full") => key.push("proj"),
+                "output" if self == Self::StlNchw => key.push("output_linear"),
+                "output" => key.push("wo"),
+                "lce" => key.push("lepe"),
+                "fc1" => key.push("0"),
+                "fc2" if self == Self::BiFormer => key.push("3"),
+                "fc2" => key.push("2"),
+                "gamma" => key.push("weight"),
+                "beta" => key.push("bias"),
+                name => key.push(name),
+            }
+        }
+        key.join(".")
+    }
+
+    /// Whether the official weight of the linear layer `key` is a 1 × 1 convolution.
+    pub fn is_pointwise_conv(self, key: &str) -> bool {
+        self == Self::StlNchw && key != "head.weight"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_official_code() {
+        let key = |style: KeyStyle, path: &str| style.key(&path.split('.').collect::<Vec<_>>());
+        let qkv = "backbone.stages.0.blocks.1.attn.Bra.qkv.weight";
+        assert_eq!(key(KeyStyle::BiFormer, qkv), "stages.0.1.attn.qkv.qkv.weight");
+        assert_eq!(key(KeyStyle::Stl, qkv), "stages.0.blocks.1.attn.qkv.qkv.weight");
+        assert_eq!(key(KeyStyle::StlNchw, qkv), "stages.0.blocks.1.attn.qkv_linear.weight");
+        let norm = "backbone.downsample_layers.0.OverlappedStem.norm2.gamma";
+        assert_eq!(key(KeyStyle::BiFormer, norm), "downsample_layers.0.4.weight");
+        let merging = "backbone.downsample_layers.1.Merging.conv.bias";
+        assert_eq!(key(KeyStyle::Stl, merging), "downsample_layers.1.1.bias");
+        assert_eq!(key(KeyStyle::Stl, "norm.running_mean"), "norm.running_mean");
+        let norm1 = "backbone.stages.3.blocks.0.norm1.beta";
+        assert_eq!(key(KeyStyle::BiFormer, norm1), "stages.3.0.norm1.bias");
+    }
+}

@@ -1,0 +1,155 @@
+//! Reading and writing safetensors: `u64` header length, JSON header, tensors end to end.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, TensorInfo};
+use safetensors::{SafeTensorError, SafeTensors};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+use crate::files::write_atomically;
+
+use super::format::Format;
+use super::load::one_line;
+use super::state_dict::{self, Decoder, StateDict, StateTensor};
+
+/// Writes `tensors` and `metadata` as safetensors, whole or not at all (see [`write_atomically`]).
+///
+/// Equal input gives equal bytes: the header and the data are in alphabetical order. (The
+/// `safetensors` crate writes metadata in the order of a hash map, so the header is made here.)
+///
+/// # Errors
+///
+/// If the file cannot be written, or a tensor's data does not fit its shape.
+pub fn write_safetensors(
+    path: &Path,
+    tensors: &StateDict,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let header = header(tensors, metadata).map_err(|reason| Error::checkpoint(path, reason))?;
+    write_atomically(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        for element in tensors.values().flat_map(|tensor| &tensor.data) {
+            file.write_all(&element.to_le_bytes())?;
+        }
+        Ok(())
+    })
+}
+
+/// Reads the metadata of a safetensors file, without its tensors.
+///
+/// # Errors
+///
+/// If the file is not safetensors; other checkpoints have no metadata.
+pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    if Format::detect(path)? != Format::Safetensors {
+        return Err(Error::checkpoint(path, "has no metadata: only safetensors carry it"));
+    }
+    let header = read_header(path)?;
+    let header: MetadataOnly =
+        serde_json::from_slice(&header).map_err(|error| damaged(path, one_line(error)))?;
+    Ok(header.metadata.unwrap_or_default())
+}
+
+/// Reads all floating-point tensors of a safetensors file.
+pub(super) fn read(path: &Path) -> Result<StateDict> {
+    let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| match error {
+        SafeTensorError::InvalidHeaderLength | SafeTensorError::MetadataIncompleteBuffer => {
+            damaged(path, "its header and its length disagree".to_owned())
+        }
+        other => damaged(path, one_line(other)),
+    })?;
+    let mut state_dict = StateDict::new();
+    for (name, tensor) in file.iter() {
+        let decode = decoder(tensor.dtype()).map_err(|dtype| {
+            let reason = format!("`{}` has elements of type {dtype}", one_line(name));
+            Error::checkpoint(path, format!("{reason}; expected F16, BF16, F32 or F64"))
+        })?;
+        if let Some(decode) = decode {
+            let tensor = StateTensor::new(tensor.shape().to_vec(), decode(tensor.data()));
+            state_dict.insert(name.to_owned(), tensor);
+        }
+    }
+    Ok(state_dict)
+}
+
+/// An entry of the JSON header.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum HeaderEntry<'a> {
+    Metadata(&'a BTreeMap<String, String>),
+    Tensor(TensorInfo),
+}
+
+/// The header's one entry that is not a tensor.
+#[derive(Deserialize)]
+struct MetadataOnly {
+    #[serde(rename = "__metadata__")]
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+const METADATA_KEY: &str = "__metadata__";
+
+fn header(
+    tensors: &StateDict,
+    metadata: &BTreeMap<String, String>,
+) -> std::result::Result<Vec<u8>, String> {
+    let mut entries = BTreeMap::new();
+    let mut offset = 0;
+    for (name, StateTensor { shape, data }) in tensors {
+        let expected =
+            shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
+        if expected != Some(data.len()) {
+            return Err(format!("`{name}` has {} elements for shape {shape:?}", data.len()));
+        }
+        let end = offset + data.len() * size_of::<f32>();
+        let info =
+            TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (offset, end) };
+        entries.insert(name.as_str(), HeaderEntry::Tensor(info));
+        offset = end;
+    }
+    if entries.insert(METADATA_KEY, HeaderEntry::Metadata(metadata)).is_some() {
+        return Err(format!("a tensor cannot be called `{METADATA_KEY}`"));
+    }
+    let mut json = serde_json::to_vec(&entries).map_err(|error| error.to_string())?;
+    json.resize(json.len().next_multiple_of(8), b' '); // aligns the tensors, as other writers do
+    Ok(json)
+}
+
+fn read_header(path: &Path) -> Result<Vec<u8>> {
+    let read_error = |source| Error::io("read", path, source);
+    let mut file = File::open(path).map_err(read_error)?;
+    let file_size = file.metadata().map_err(read_error)?.len();
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(read_error)?;
+    let length = u64::from_le_bytes(length);
+    if length > file_size.saturating_sub(8) {
+        return Err(damaged(path, "its header and its length disagree".to_owned()));
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).map_err(read_error)?;
+    Ok(header)
+}
+
+/// `None` for the integer tensors, which a state dict leaves out; `Err` for what no model here uses.
+fn decoder(dtype: Dtype) -> std::result::Result<Option<Decoder>, Dtype> {
+    match dtype {
+        Dtype::F16 => Ok(Some(state_dict::decode_f16)),
+        Dtype::BF16 => Ok(Some(state_dict::decode_bf16)),
+        Dtype::F32 => Ok(Some(state_dict::decode_f32)),
+        Dtype::F64 => Ok(Some(state_dict::decode_f64)),
+        Dtype::I64 | Dtype::I32 | Dtype::I16 | Dtype::I8 | Dtype::BOOL => Ok(None),
+        Dtype::U64 | Dtype::U32 | Dtype::U16 | Dtype::U8 => Ok(None),
+        other => Err(other),
+    }
+}
+
+fn damaged(path: &Path, reason: String) -> Error {
+    let cure = "if it was downloaded or copied, do so again and compare the sizes";
+    Error::checkpoint(path, format!("cannot be read as safetensors: {reason}; {cure}"))
+}

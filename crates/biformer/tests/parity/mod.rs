@@ -1,0 +1,6 @@
+mod attention;
+mod checkpoints;
+mod fixtures;
+mod images;
+mod models;
+mod training;

@@ -1,0 +1,36 @@
+//! The operators of BiFormer (Zhu et al., CVPR 2023): bi-level routing attention and what a
+//! block needs around it, on channels-last maps (`[batch, height, width, channels]`).
+//!
+//! An operator is a function from tensors to a tensor. Each has a folder: `mod.rs` says what
+//! it computes and with which shapes, `reference.rs` defines it in plain tensor operations.
+//! Nothing here knows of weights, pictures or training, so the operators fit anyone's vision
+//! transformer:
+//!
+//! ```
+//! use biformer_ops::{RegionGrid, RoutedAttentionOptions, RoutingOptions, route, routed_attention};
+//! use burn::tensor::{Device, Distribution, Tensor};
+//!
+//! let device = Device::default();
+//! let [q, k, v] = std::array::from_fn(|_| {
+//!     Tensor::<4>::random([1, 14, 14, 32], Distribution::Default, &device)
+//! });
+//! let grid = RegionGrid::pad_first(14, 14, 7); // 7 × 7 regions of 2 × 2 tokens
+//! let region_graph = route(&q, &k, &grid, &RoutingOptions { topk: 4, ..Default::default() });
+//! let options = RoutedAttentionOptions { num_heads: 2, scale: 32f64.powf(-0.5), mask_padding: false };
+//! let output = routed_attention(q, k, v, region_graph, &grid, &options);
+//! assert_eq!(output.dims(), [1, 14, 14, 32]);
+//! ```
+
+mod depthwise_conv;
+mod global_attention;
+mod regions;
+mod routed_attention;
+mod routing;
+
+pub use depthwise_conv::depthwise_conv;
+pub use global_attention::{GlobalAttention, global_attention, global_attention_traced};
+pub use regions::RegionGrid;
+pub use routed_attention::{
+    RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_traced,
+};
+pub use routing::{RoutingOptions, affinity, region_means, route, topk_regions};

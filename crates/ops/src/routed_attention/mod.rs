@@ -1,0 +1,70 @@
+//! Token-to-token attention over the routed regions (Eq. 6–7, without the LCE term).
+//!
+//! Every query token of a region attends to all tokens of the `topk` regions that the region
+//! graph names: O = softmax(scale · Q Kᵍᵀ) Vᵍ, head by head.
+
+mod reference;
+
+use burn::tensor::{Int, Tensor};
+
+use crate::RegionGrid;
+
+/// What the attention needs to know beside its tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct RoutedAttentionOptions {
+    /// Heads; must divide the channels.
+    pub num_heads: usize,
+    /// Factor of the logits. The official models use `dim^-0.5` with the whole dimension, not
+    /// that of one head.
+    pub scale: f64,
+    /// Whether padded tokens are left out as keys. Off in the official models.
+    pub mask_padding: bool,
+}
+
+/// Output of routed attention with the weights that led to it.
+#[derive(Clone, Debug)]
+pub struct RoutedAttention {
+    /// `[batch, rows * region_height, cols * region_width, channels]`
+    pub output: Tensor<4>,
+    /// Attention weights, `[batch * regions, num_heads, tokens, topk * tokens]`; keys follow
+    /// the order of the region graph.
+    pub weights: Tensor<4>,
+}
+
+/// Attention of each region's tokens to the tokens of its routed regions.
+///
+/// # Shapes
+/// - query, key, value: `[batch, rows * region_height, cols * region_width, channels]`, padded
+/// - region_graph: `[batch, regions, topk]`, from [`route`](crate::route)
+/// - output: like `query`
+///
+/// # Panics
+/// If `num_heads` does not divide the channels.
+pub fn routed_attention(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    region_graph: Tensor<3, Int>,
+    grid: &RegionGrid,
+    options: &RoutedAttentionOptions,
+) -> Tensor<4> {
+    routed_attention_traced(query, key, value, region_graph, grid, options).output
+}
+
+/// [`routed_attention`] that also returns the attention weights.
+pub fn routed_attention_traced(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    region_graph: Tensor<3, Int>,
+    grid: &RegionGrid,
+    options: &RoutedAttentionOptions,
+) -> RoutedAttention {
+    let [_, _, _, channels] = query.dims();
+    assert!(
+        channels.is_multiple_of(options.num_heads),
+        "channels must be divisible by num_heads, got {channels} channels and {} heads",
+        options.num_heads
+    );
+    reference::routed_attention(query, key, value, region_graph, grid, options)
+}

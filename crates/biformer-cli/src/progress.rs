@@ -19,7 +19,8 @@ pub struct Progress {
 impl Progress {
     pub fn new() -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
-        let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {msg} {eta} left");
+        let style =
+            ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {msg} {eta} left");
         bar.set_style(style.expect("a valid template").progress_chars("=> "));
         let is_terminal = std::io::stderr().is_terminal();
         if is_terminal {

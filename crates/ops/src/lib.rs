@@ -2,7 +2,8 @@
 //! block needs around it, on channels-last maps (`[batch, height, width, channels]`).
 //!
 //! An operator is a function from tensors to a tensor. Each has a folder: `mod.rs` says what
-//! it computes and with which shapes, `reference.rs` defines it in plain tensor operations.
+//! it computes and with which shapes, `reference.rs` defines it in plain tensor operations;
+//! where a fused kernel pays, `cpu.rs` holds it and `autodiff.rs` its backward pass.
 //! Nothing here knows of weights, pictures or training, so the operators fit anyone's vision
 //! transformer:
 //!
@@ -21,13 +22,18 @@
 //! assert_eq!(output.dims(), [1, 14, 14, 32]);
 //! ```
 
+mod backend;
 mod depthwise_conv;
+mod gelu;
 mod global_attention;
 mod regions;
 mod routed_attention;
 mod routing;
+mod simd;
 
-pub use depthwise_conv::depthwise_conv;
+pub use backend::OpsBackend;
+pub use depthwise_conv::{depthwise_conv, depthwise_conv_reference};
+pub use gelu::gelu;
 pub use global_attention::{GlobalAttention, global_attention, global_attention_traced};
 pub use regions::RegionGrid;
 pub use routed_attention::{

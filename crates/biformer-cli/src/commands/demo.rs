@@ -54,7 +54,10 @@ pub fn run(args: &DemoArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let result = evaluate(&loaded.model, samples, loaded.info.transform, &device, |_| {});
 
     let top1 = result.accuracy.top1();
-    println!("{:<34} val top1 {:.3}", "nearest centroid, colour histograms", pictures.baseline_top1);
+    println!(
+        "{:<34} val top1 {:.3}",
+        "nearest centroid, colour histograms", pictures.baseline_top1
+    );
     println!("{:<34} val top1 {top1:.3}", loaded.info.model);
     println!();
     println!("pictures      {}", shown(&root.join("data")));

@@ -100,7 +100,11 @@ fn print_table(rows: &[Row], size: usize, out: &mut impl Write) -> std::io::Resu
 
 fn thousands(number: usize) -> String {
     let digits = number.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).expect("digits")).collect();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|g| std::str::from_utf8(g).expect("digits"))
+        .collect();
     groups.join(",")
 }

@@ -36,9 +36,8 @@ pub fn run(args: &TrainArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         progress.show(event);
     });
     progress.finish();
-    let outcome = outcome.with_context(|| {
-        format!("the run is kept; go on with `biformer train --resume {root}`")
-    })?;
+    let outcome = outcome
+        .with_context(|| format!("the run is kept; go on with `biformer train --resume {root}`"))?;
     match outcome {
         Outcome::Interrupted { epoch, step } => {
             eprintln!("interrupted after epoch {epoch}, step {step}; go on with");

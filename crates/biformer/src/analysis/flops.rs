@@ -9,7 +9,7 @@ use burn::nn::{BatchNorm, LayerNorm, Linear, conv::Conv2d};
 
 use crate::attention::{Attention, BiLevelRoutingAttention, FullAttention, RegionRule};
 use crate::classification::ImageClassifier;
-use crate::layers::{Merging, OverlappedMerging, OverlappedStem, PatchEmbed, Stem};
+use crate::layers::{DepthwiseConv, Merging, OverlappedMerging, OverlappedStem, PatchEmbed, Stem};
 use crate::models::BiFormer;
 
 /// Cost of one layer for one picture.
@@ -53,7 +53,7 @@ impl Counter {
             for (j, block) in stage.blocks.iter().enumerate() {
                 let name = |part: &str| format!("stages.{i}.blocks.{j}.{part}");
                 if let Some(conv) = &block.pos_embed {
-                    self.conv(&name("pos_embed"), conv, height * width);
+                    self.depthwise(&name("pos_embed"), conv, height * width);
                 }
                 self.layer_norm(&name("norm1"), &block.norm1, height * width);
                 match &block.attn {
@@ -104,7 +104,12 @@ impl Counter {
         }
     }
 
-    fn bra(&mut self, name: &str, attention: &BiLevelRoutingAttention, [height, width]: [usize; 2]) {
+    fn bra(
+        &mut self,
+        name: &str,
+        attention: &BiLevelRoutingAttention,
+        [height, width]: [usize; 2],
+    ) {
         let part = |part: &str| format!("{name}.{part}");
         let grid = attention.config.grid(height, width);
         let [padded_height, padded_width] = grid.padded_size();
@@ -115,7 +120,7 @@ impl Counter {
         let (regions, tokens, dim) = (grid.regions(), grid.tokens(), attention.config.dim);
         let routed_tokens = attention.config.topk.min(regions) * tokens;
         self.linear(&part("qkv"), &attention.qkv, projected);
-        self.conv(&part("lce"), &attention.lce, projected);
+        self.depthwise(&part("lce"), &attention.lce, projected);
         self.product(&part("routing"), regions * regions * dim); // Eq. 4
         self.product(&part("attention"), 2 * regions * tokens * routed_tokens * dim); // Eq. 7
         self.linear(&part("output"), &attention.output, height * width);
@@ -126,13 +131,18 @@ impl Counter {
         let tokens = height * width;
         self.linear(&part("qkv"), &attention.qkv, tokens);
         if let Some(conv) = &attention.lce {
-            self.conv(&part("lce"), conv, tokens);
+            self.depthwise(&part("lce"), conv, tokens);
         }
         self.product(&part("attention"), 2 * tokens * tokens * attention.config.dim);
         self.linear(&part("output"), &attention.output, tokens);
     }
 
     fn conv(&mut self, name: &str, conv: &Conv2d, positions: usize) {
+        let weights = conv.weight.lazy_shape().num_elements();
+        self.push(name, conv.num_params(), weights * positions);
+    }
+
+    fn depthwise(&mut self, name: &str, conv: &DepthwiseConv, positions: usize) {
         let weights = conv.weight.lazy_shape().num_elements();
         self.push(name, conv.num_params(), weights * positions);
     }

@@ -1,16 +1,16 @@
 //! Bi-level routing attention (BRA; paper §3.2, Algorithm 1).
 
 use biformer_ops::{
-    RegionGrid, RoutedAttentionOptions, RoutingOptions, depthwise_conv, route, routed_attention,
+    RegionGrid, RoutedAttentionOptions, RoutingOptions, route, routed_attention,
     routed_attention_traced,
 };
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Linear, conv::Conv2d};
+use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
 use super::{AttentionTrace, Routing};
-use crate::layers::{depthwise_conv2d, linear};
+use crate::layers::{DepthwiseConv, linear};
 
 /// Side of the kernel of the local context enhancement (LCE).
 pub const LCE_KERNEL: usize = 5;
@@ -48,7 +48,7 @@ pub struct BraConfig {
 #[derive(Module, Debug)]
 pub struct BiLevelRoutingAttention {
     pub qkv: Linear,
-    pub lce: Conv2d,
+    pub lce: DepthwiseConv,
     pub output: Linear,
     #[module(skip)]
     pub config: BraConfig,
@@ -74,7 +74,7 @@ impl BraConfig {
         );
         BiLevelRoutingAttention {
             qkv: linear(dim, 3 * dim, true, device),
-            lce: depthwise_conv2d(dim, LCE_KERNEL, device),
+            lce: DepthwiseConv::new(dim, LCE_KERNEL, device),
             output: linear(dim, dim, true, device),
             config: self.clone(),
         }
@@ -120,8 +120,7 @@ impl BiLevelRoutingAttention {
         let dim = self.config.dim;
         let qkv = self.qkv.forward(x); // [batch, height, width, 3 * dim]
         let [query, key, value] = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * dim, dim));
-        let bias = self.lce.bias.as_ref().map(|bias| bias.val());
-        let local_context = depthwise_conv(value.clone(), self.lce.weight.val(), bias);
+        let local_context = self.lce.forward(value.clone());
         ([query, key, value].map(|x| grid.pad(x)), grid.crop(local_context))
     }
 

@@ -1,13 +1,13 @@
 //! Attention to all tokens, with or without a local enhancement (LePE): stage 4.
 
-use biformer_ops::{GlobalAttention, depthwise_conv, global_attention_traced};
+use biformer_ops::{GlobalAttention, global_attention_traced};
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Linear, conv::Conv2d};
+use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
 use super::{AttentionTrace, bra::LCE_KERNEL};
-use crate::layers::{depthwise_conv2d, linear};
+use crate::layers::{DepthwiseConv, linear};
 
 /// What the depthwise convolution of the attention looks at.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct FullAttentionConfig {
 #[derive(Module, Debug)]
 pub struct FullAttention {
     pub qkv: Linear,
-    pub lce: Option<Conv2d>,
+    pub lce: Option<DepthwiseConv>,
     pub output: Linear,
     #[module(skip)]
     pub config: FullAttentionConfig,
@@ -54,7 +54,7 @@ impl FullAttentionConfig {
         );
         FullAttention {
             qkv: linear(dim, 3 * dim, false, device),
-            lce: (self.lepe != Lepe::None).then(|| depthwise_conv2d(dim, LCE_KERNEL, device)),
+            lce: (self.lepe != Lepe::None).then(|| DepthwiseConv::new(dim, LCE_KERNEL, device)),
             output: linear(dim, dim, true, device),
             config: self.clone(),
         }
@@ -82,10 +82,7 @@ impl FullAttention {
         let GlobalAttention { output, weights } =
             global_attention_traced(query, key, value, num_heads, scale);
         let output = match &self.lce {
-            Some(lce) => {
-                let bias = lce.bias.as_ref().map(|bias| bias.val());
-                output + depthwise_conv(enhanced, lce.weight.val(), bias)
-            }
+            Some(lce) => output + lce.forward(enhanced),
             None => output,
         };
         AttentionTrace { output: self.output.forward(output), routing: None, weights }

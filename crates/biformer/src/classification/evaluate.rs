@@ -1,6 +1,5 @@
 //! Accuracy and loss of a model over a data set.
 
-
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 

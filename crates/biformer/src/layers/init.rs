@@ -1,9 +1,6 @@
 //! Layers with the initial weights of the official models.
 
-use burn::nn::{
-    Initializer, Linear, LinearConfig, PaddingConfig2d,
-    conv::{Conv2d, Conv2dConfig},
-};
+use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::Device;
 
 /// A linear layer with weights from N(0, 0.02²) and a bias of 0.
@@ -12,20 +9,8 @@ use burn::tensor::Device;
 /// cuts.
 pub fn linear(d_input: usize, d_output: usize, bias: bool, device: &Device) -> Linear {
     let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
-    let mut linear = LinearConfig::new(d_input, d_output)
-        .with_bias(false)
-        .with_initializer(normal)
-        .init(device);
+    let mut linear =
+        LinearConfig::new(d_input, d_output).with_bias(false).with_initializer(normal).init(device);
     linear.bias = bias.then(|| Initializer::Zeros.init([d_output], device));
     linear
-}
-
-/// The weights of a depthwise convolution, initialised as PyTorch does; apply them with
-/// [`biformer_ops::depthwise_conv`], which is channels-last.
-pub fn depthwise_conv2d(channels: usize, kernel_size: usize, device: &Device) -> Conv2d {
-    let padding = kernel_size / 2;
-    Conv2dConfig::new([channels, channels], [kernel_size; 2])
-        .with_groups(channels)
-        .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
-        .init(device)
 }

@@ -1,9 +1,10 @@
 //! The two-layer perceptron of a block.
 
+use biformer_ops::gelu;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::{Device, Tensor, activation::gelu};
+use burn::tensor::{Device, Tensor};
 
 use super::linear;
 

@@ -1,12 +1,13 @@
 //! The convolutions in front of the four stages: stem (stride 4) and patch merging (stride 2).
 
+use biformer_ops::gelu;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{
     BatchNorm, BatchNormConfig, PaddingConfig2d,
     conv::{Conv2d, Conv2dConfig},
 };
-use burn::tensor::{Device, Tensor, activation::gelu};
+use burn::tensor::{Device, Tensor};
 
 use super::batch_norm;
 
@@ -134,5 +135,7 @@ fn overlapped_conv(channels_in: usize, channels_out: usize, device: &Device) -> 
 }
 
 fn patch_conv(channels_in: usize, channels_out: usize, size: usize, device: &Device) -> Conv2d {
-    Conv2dConfig::new([channels_in, channels_out], [size, size]).with_stride([size, size]).init(device)
+    Conv2dConfig::new([channels_in, channels_out], [size, size])
+        .with_stride([size, size])
+        .init(device)
 }

@@ -118,7 +118,10 @@ impl BiFormerConfig {
             "biformer_stl_nchw" => Self::stl_nchw(),
             _ => {
                 let known = MODEL_NAMES.join(", ");
-                return Err(Error::option("model", format!("no model `{name}`; there are {known}")));
+                return Err(Error::option(
+                    "model",
+                    format!("no model `{name}`; there are {known}"),
+                ));
             }
         })
     }
@@ -132,15 +135,12 @@ impl BiFormerConfig {
             let rates = &rates[first..first + self.depths[i]];
             Stage { blocks: rates.iter().map(|&rate| self.block(i, rate).init(device)).collect() }
         };
-        let extra_norm = |&dim: &usize| {
-            LayerNormConfig::new(dim).with_epsilon(LAYER_NORM_EPS).init(device)
-        };
+        let extra_norm =
+            |&dim: &usize| LayerNormConfig::new(dim).with_epsilon(LAYER_NORM_EPS).init(device);
         BiFormer {
             downsample_layers: (0..4).map(|i| self.patch_embed(i).init(device)).collect(),
             stages: (0..4).map(stage).collect(),
-            extra_norms: self
-                .extra_norms
-                .then(|| self.embed_dims.iter().map(extra_norm).collect()),
+            extra_norms: self.extra_norms.then(|| self.embed_dims.iter().map(extra_norm).collect()),
             config: self.clone(),
         }
     }

@@ -1,13 +1,12 @@
 //! One BiFormer block (paper Fig. 3): position encoding, attention, perceptron.
 
-use biformer_ops::depthwise_conv;
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{LayerNorm, LayerNormConfig, conv::Conv2d};
+use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::attention::{Attention, AttentionConfig, AttentionTrace};
-use crate::layers::{DropPath, Mlp, MlpConfig, depthwise_conv2d};
+use crate::layers::{DepthwiseConv, DropPath, Mlp, MlpConfig};
 
 /// Official: every layer norm of the models.
 pub(crate) const LAYER_NORM_EPS: f64 = 1e-6;
@@ -27,7 +26,7 @@ pub struct BlockConfig {
 /// x + dwconv(x), then x + attention(norm(x)), then x + mlp(norm(x)).
 #[derive(Module, Debug)]
 pub struct Block {
-    pub pos_embed: Option<Conv2d>,
+    pub pos_embed: Option<DepthwiseConv>,
     pub norm1: LayerNorm,
     pub attn: Attention,
     pub norm2: LayerNorm,
@@ -39,7 +38,7 @@ impl BlockConfig {
     pub fn init(&self, device: &Device) -> Block {
         let norm = || LayerNormConfig::new(self.dim).with_epsilon(LAYER_NORM_EPS).init(device);
         Block {
-            pos_embed: self.pos_embed.then(|| depthwise_conv2d(self.dim, 3, device)),
+            pos_embed: self.pos_embed.then(|| DepthwiseConv::new(self.dim, 3, device)),
             norm1: norm(),
             attn: self.attention.init(device),
             norm2: norm(),
@@ -68,10 +67,7 @@ impl Block {
 
     fn encode_position(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.pos_embed {
-            Some(conv) => {
-                let bias = conv.bias.as_ref().map(|bias| bias.val());
-                x.clone() + depthwise_conv(x, conv.weight.val(), bias)
-            }
+            Some(conv) => x.clone() + conv.forward(x),
             None => x,
         }
     }

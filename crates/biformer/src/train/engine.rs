@@ -14,7 +14,9 @@ use crate::classification::{
     ClassifierInfo, ImageClassifier, ImageClassifierConfig, LoadOptions, cross_entropy, evaluate,
     load_classifier, save_classifier, to_tensors,
 };
-use crate::data::{Batch, EvalTransform, ImageFolder, Samples, Split, TrainTransform, split_folder};
+use crate::data::{
+    Batch, EvalTransform, ImageFolder, Samples, Split, TrainTransform, split_folder,
+};
 use crate::models::BiFormerConfig;
 use crate::weights::{KeyStyle, load_state_dict, state_dict};
 use crate::{Error, Result};
@@ -108,7 +110,14 @@ pub fn train(
             (steps * data.train.batch_size) as f64 / epoch_start.elapsed().as_secs_f64();
         let seconds = || seconds_before + start.elapsed().as_secs_f64();
         metrics.push(finish_epoch(
-            &mut state, run, recipe, &data, &device, images_per_second, seconds, observe,
+            &mut state,
+            run,
+            recipe,
+            &data,
+            &device,
+            images_per_second,
+            seconds,
+            observe,
         )?);
         run.write_metrics(&metrics)?;
         state.checkpoint().write(&run.checkpoint())?;
@@ -240,11 +249,9 @@ impl Data {
             .as_ref()
             .ok_or_else(|| Error::option("data", "name the folder that holds `train` and `val`"))?;
         let train = ImageFolder::open(&split_folder(root, Split::Train)?)?;
-        let val =
-            ImageFolder::open_with_classes(&split_folder(root, Split::Val)?, &train.classes)?;
+        let val = ImageFolder::open_with_classes(&split_folder(root, Split::Val)?, &train.classes)?;
         let Recipe { batch_size, seed, .. } = *recipe;
-        let samples =
-            |samples, shuffle| Samples { samples, batch_size, shuffle, seed };
+        let samples = |samples, shuffle| Samples { samples, batch_size, shuffle, seed };
         Ok(Self {
             train: samples(train.samples, true),
             val: samples(val.samples, false),

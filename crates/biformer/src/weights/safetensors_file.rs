@@ -9,8 +9,8 @@ use safetensors::tensor::{Dtype, TensorInfo};
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
 use crate::files::write_atomically;
+use crate::{Error, Result};
 
 use super::format::Format;
 use super::load::one_line;

@@ -81,9 +81,8 @@ fn bra(path: &Path, region_rule: RegionRule) -> Result<usize, String> {
 fn check_operators(path: &Path, fixture: &Fixture, bra: &BraConfig) -> usize {
     let device = Device::default();
     let what = |part: &str| format!("{} {part}", name(path));
-    let [_, height, width, _]: [usize; 4] = std::array::from_fn(|i| {
-        integer(&fixture.meta["shape_nhwc"][i])
-    });
+    let [_, height, width, _]: [usize; 4] =
+        std::array::from_fn(|i| integer(&fixture.meta["shape_nhwc"][i]));
     let grid = match bra.region_rule {
         RegionRule::PadFirst => RegionGrid::pad_first(height, width, bra.n_win),
         RegionRule::Floor => RegionGrid::floor(height, width, bra.n_win),
@@ -99,7 +98,7 @@ fn check_operators(path: &Path, fixture: &Fixture, bra: &BraConfig) -> usize {
     };
     let [query, key, value] = ["q", "k", "v"].map(map);
 
-    let bias = Some(fixture.tensor::<1>("w.lepe.bias", &device));
+    let bias = fixture.tensor::<1>("w.lepe.bias", &device);
     let lce = depthwise_conv(value.clone(), fixture.tensor("w.lepe.weight", &device), bias);
     let expected = &fixture.state_tensor("lepe").data;
     assert_close(&what("lepe"), &values(lce.permute([0, 3, 1, 2])), expected, OUTPUT_TOLERANCE);

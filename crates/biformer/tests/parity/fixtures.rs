@@ -41,8 +41,8 @@ pub fn folder() -> (PathBuf, bool) {
 /// The files whose name starts with `prefix` and ends in one of `extensions`, sorted.
 pub fn files(prefix: &str, extensions: &[&str]) -> Vec<PathBuf> {
     let (folder, _) = folder();
-    let entries = std::fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries =
+        std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries
         .map(|entry| entry.expect("a folder entry").path())
         .filter(|path| name(path).starts_with(prefix))
@@ -113,8 +113,12 @@ impl Fixture {
         let meta = header.metadata().as_ref().and_then(|metadata| metadata.get("meta"));
         let meta = meta.map_or(Value::Null, |meta| serde_json::from_str(meta).expect("JSON"));
         let file = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
-        let mut fixture =
-            Self { meta, floats: Default::default(), bytes: Default::default(), ints: Default::default() };
+        let mut fixture = Self {
+            meta,
+            floats: Default::default(),
+            bytes: Default::default(),
+            ints: Default::default(),
+        };
         for (name, view) in file.tensors() {
             let (shape, data) = (view.shape().to_vec(), view.data());
             let four = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).expect("four bytes");
@@ -212,13 +216,8 @@ pub fn assert_same_routing(
     assert_eq!(found.region_graph.dims().as_slice(), shape, "{what}: shape of the region graph");
     let found_rows = found.region_graph.to_data_as::<i64>().try_into_vec::<i64>().expect("indices");
     let device = found.region_graph.device();
-    let empty: Vec<bool> = found
-        .grid
-        .padding_mask(&device)
-        .all_dim(1)
-        .into_data()
-        .try_into_vec()
-        .expect("a mask");
+    let empty: Vec<bool> =
+        found.grid.padding_mask(&device).all_dim(1).into_data().try_into_vec().expect("a mask");
     let set = |row: &[i64]| {
         let stand_in = |&region: &i64| if empty[region as usize] { -1 } else { region };
         let mut set: Vec<i64> = row.iter().map(stand_in).collect();

@@ -283,11 +283,9 @@ fn check_routing(
 fn check_stage_stats(path: &Path, fixture: &Fixture, stages: [Tensor<4>; 4]) -> usize {
     let expected = &fixture.state_tensor("stage_stats").data;
     for (i, (stage, expected)) in stages.into_iter().zip(expected.chunks(4)).enumerate() {
-        let x: Vec<f64> =
-            values(stage.permute([0, 3, 1, 2])).into_iter().map(f64::from).collect();
+        let x: Vec<f64> = values(stage.permute([0, 3, 1, 2])).into_iter().map(f64::from).collect();
         let mean = x.iter().sum::<f64>() / x.len() as f64;
-        let variance =
-            x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (x.len() as f64 - 1.0);
+        let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (x.len() as f64 - 1.0);
         let largest = x.iter().fold(0.0f64, |max, v| max.max(v.abs()));
         for (statistic, found, expected) in [
             ("mean", mean, expected[0]),

@@ -1,0 +1,31 @@
+//! Depthwise convolution as a layer: position encoding and local context enhancement.
+
+use burn::module::{Module, Param};
+use burn::nn::conv::Conv2dConfig;
+use burn::tensor::{Device, Tensor};
+
+/// Each channel convolved with its own square kernel, channels-last, size kept.
+#[derive(Module, Debug)]
+pub struct DepthwiseConv {
+    /// `[channels, 1, kernel_size, kernel_size]`
+    pub weight: Param<Tensor<4>>,
+    /// `[channels]`
+    pub bias: Param<Tensor<1>>,
+}
+
+impl DepthwiseConv {
+    /// Weights drawn as PyTorch draws those of a convolution.
+    pub fn new(channels: usize, kernel_size: usize, device: &Device) -> Self {
+        let conv = Conv2dConfig::new([channels, channels], [kernel_size; 2])
+            .with_groups(channels)
+            .init(device);
+        Self { weight: conv.weight, bias: conv.bias.expect("convolutions have a bias") }
+    }
+
+    /// # Shapes
+    /// - x: `[batch, height, width, channels]`
+    /// - output: like `x`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        biformer_ops::depthwise_conv(x, self.weight.val(), self.bias.val())
+    }
+}

@@ -1,0 +1,58 @@
+//! The one extension of Burn's backends: fused operators, each with a backward pass.
+//!
+//! An operator's `mod.rs` chooses between its definition (`reference.rs`, any device) and the
+//! fused one here (CPU so far).
+
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Flex, backend_extension};
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::{depthwise_conv, gelu};
+
+/// The fused operators. Shapes and meaning stand at the public functions of the same names.
+#[backend_extension(Autodiff, Flex)]
+pub trait OpsBackend: burn::backend::Backend {
+    /// See [`depthwise_conv`](fn@crate::depthwise_conv).
+    fn fused_depthwise_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`gelu`](fn@crate::gelu).
+    fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl OpsBackend for Flex {
+    fn fused_depthwise_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        depthwise_conv::cpu::forward(&x, &weight, &bias)
+    }
+
+    fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::cpu::forward(&x)
+    }
+}
+
+impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
+    fn fused_depthwise_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        depthwise_conv::autodiff::forward::<C>(x, weight, bias)
+    }
+
+    fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::autodiff::forward::<C>(x)
+    }
+}
+
+/// Whether the fused CPU operators can take this tensor.
+pub(crate) fn is_cpu_f32<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && x.device().inner() == Device::flex()
+}

@@ -1,0 +1,47 @@
+//! Depthwise convolution on channels-last maps: the LCE of Eq. 7 (5 × 5) and the position
+//! encoding of a block (3 × 3).
+
+pub(crate) mod autodiff;
+pub(crate) mod cpu;
+mod reference;
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+
+use crate::backend::{OpsBackend, is_cpu_f32};
+
+/// Each channel convolved with its own odd, square kernel; zero padding keeps the size.
+///
+/// # Shapes
+/// - x: `[batch, height, width, channels]`
+/// - weight: `[channels, 1, kernel_size, kernel_size]`, as PyTorch stores it
+/// - bias: `[channels]`
+/// - output: `[batch, height, width, channels]`
+///
+/// # Panics
+/// If the channels of `x`, `weight` and `bias` differ, or the kernel is not odd and square.
+pub fn depthwise_conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    let [_, _, _, channels] = x.dims();
+    let [weight_channels, one, kernel_height, kernel_width] = weight.dims();
+    assert!(
+        weight_channels == channels && bias.dims() == [channels] && one == 1,
+        "depthwise_conv: got weight {:?} and bias {:?}, expected {channels} channels",
+        weight.dims(),
+        bias.dims()
+    );
+    assert!(
+        kernel_height == kernel_width && kernel_width % 2 == 1,
+        "depthwise_conv: got a kernel of {kernel_height} × {kernel_width}, expected odd and square"
+    );
+    if is_cpu_f32(&x) {
+        let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+        Tensor::from_dispatch(Dispatch::fused_depthwise_conv(x, weight, bias))
+    } else {
+        reference::depthwise_conv(x, weight, bias)
+    }
+}
+
+/// The definition of [`depthwise_conv`] in plain tensor operations, on any device.
+pub fn depthwise_conv_reference(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    reference::depthwise_conv(x, weight, bias)
+}

@@ -1,0 +1,22 @@
+//! GELU (Hendrycks and Gimpel, 2016), the exact one: x · Φ(x) with the error function.
+
+pub(crate) mod autodiff;
+pub(crate) mod cpu;
+
+use burn::backend::Dispatch;
+use burn::tensor::{Tensor, activation};
+
+use crate::backend::{OpsBackend, is_cpu_f32};
+
+/// x · ½ (1 + erf(x / √2)), element by element.
+///
+/// # Shapes
+/// - x: any
+/// - output: like `x`
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if is_cpu_f32(&x) {
+        Tensor::from_dispatch(Dispatch::fused_gelu(x.into_dispatch()))
+    } else {
+        activation::gelu(x)
+    }
+}

@@ -1,7 +1,7 @@
 //! Bi-level routing attention as a layer in one's own model.
 //!
 //! ```text
-//! cargo run --release -p biformer --example bra_in_your_vit
+//! cargo run --release --example bra_in_your_vit
 //! ```
 //!
 //! A plain vision transformer with one block: patches, attention, mean, head. Attention takes

@@ -1,7 +1,7 @@
 //! Fine-tunes a checkpoint on one's own pictures.
 //!
 //! ```text
-//! cargo run --release -p biformer --example finetune -- runs/demo/best.safetensors my_pictures
+//! cargo run --release --example finetune -- runs/demo/best.safetensors my_pictures
 //! ```
 //!
 //! `my_pictures` holds `train/CLASS/*.jpg` and `val/CLASS/*.jpg`. If the classes are others in

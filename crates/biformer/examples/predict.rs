@@ -1,7 +1,7 @@
 //! Names what is in a picture: the five best classes of a checkpoint.
 //!
 //! ```text
-//! cargo run --release -p biformer --example predict -- runs/demo/best.safetensors picture.png
+//! cargo run --release --example predict -- runs/demo/best.safetensors picture.png
 //! ```
 //!
 //! The checkpoint is a `.safetensors` file, an official `.pth` file or `hub:OWNER/NAME`.

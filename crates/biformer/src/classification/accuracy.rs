@@ -1,5 +1,7 @@
 //! Top-k accuracy.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 /// Counts of right answers, to be added up over batches.
@@ -21,11 +23,10 @@ impl Accuracy {
             return;
         }
         for (row, &target) in logits.chunks(logits.len() / targets.len()).zip(targets) {
-            // Ties count against the model: a constant output must not score.
-            let ahead = row
-                .iter()
-                .enumerate()
-                .filter(|&(class, score)| class != target && !(*score < row[target]));
+            // Ties and NaN count against the model: a constant output must not score.
+            let ahead = row.iter().enumerate().filter(|&(class, score)| {
+                class != target && score.partial_cmp(&row[target]) != Some(Ordering::Less)
+            });
             let rank = ahead.count();
             self.images += 1;
             self.top1_hits += usize::from(rank < 1);

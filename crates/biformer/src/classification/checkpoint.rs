@@ -11,8 +11,8 @@ use super::{ImageClassifier, ImageClassifierConfig};
 use crate::data::EvalTransform;
 use crate::models::{BiFormerConfig, MODEL_NAMES};
 use crate::weights::{
-    KeyStyle, StateDict, keys_and_shapes, load_state_dict, read_metadata, read_state_dict_from,
-    state_dict, write_safetensors,
+    StateDict, keys_and_shapes, load_state_dict, read_metadata, read_state_dict_from, state_dict,
+    write_safetensors,
 };
 use crate::{Error, Result};
 
@@ -78,7 +78,7 @@ pub fn load_classifier(
         })?,
     };
     let backbone = BiFormerConfig::from_name(&name)?.with_drop_path_rate(options.drop_path);
-    let style = KeyStyle::of(&backbone);
+    let style = backbone.key_style();
 
     let num_classes = options.num_classes.unwrap_or(head_classes);
     let replaced_head = (num_classes != head_classes).then_some(head_classes);
@@ -104,7 +104,7 @@ pub fn load_classifier(
 /// Writes a classifier as safetensors under official names, with what [`load_classifier`] needs
 /// as metadata.
 pub fn save_classifier(path: &Path, model: &ImageClassifier, info: &ClassifierInfo) -> Result<()> {
-    let style = KeyStyle::of(&model.backbone.config);
+    let style = model.backbone.config.key_style();
     write_safetensors(path, &state_dict(&model.valid(), style), &info.to_metadata())
 }
 
@@ -112,7 +112,7 @@ pub fn save_classifier(path: &Path, model: &ImageClassifier, info: &ClassifierIn
 pub fn guess_model(weights: &StateDict) -> Option<String> {
     let name = MODEL_NAMES.into_iter().find(|name| {
         let config = BiFormerConfig::from_name(name).expect("a known name");
-        let style = KeyStyle::of(&config);
+        let style = config.key_style();
         let model = ImageClassifierConfig::new(config).init(&Device::default());
         let keys = keys_and_shapes(&model, style);
         keys.len() == weights.len()

@@ -36,6 +36,7 @@ pub struct PatchEmbedConfig {
 
 /// The embedding in front of one stage.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // four of them in a model
 pub enum PatchEmbed {
     OverlappedStem(OverlappedStem),
     OverlappedMerging(OverlappedMerging),

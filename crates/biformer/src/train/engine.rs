@@ -293,7 +293,7 @@ impl State {
     ) -> Result<Self> {
         let backbone =
             BiFormerConfig::from_name(&recipe.model)?.with_drop_path_rate(recipe.drop_path);
-        let style = KeyStyle::of(&backbone);
+        let style = backbone.key_style();
         let classes = data.info.classes.len();
         device.seed(recipe.seed);
         let model = match &recipe.initial_checkpoint {

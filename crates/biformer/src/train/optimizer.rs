@@ -28,7 +28,7 @@ impl Default for AdamWOptions {
 /// AdamW (Loshchilov and Hutter, 2019) over all parameters of a module.
 ///
 /// Burn's own keeps its betas in float32, which moves the second moment by 1e-5 of itself, and
-/// keys its state by ids that are drawn anew in every process.
+/// keys its state by ids that only Burn's own records carry.
 pub struct AdamW {
     options: AdamWOptions,
     style: KeyStyle,

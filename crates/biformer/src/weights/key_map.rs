@@ -11,10 +11,6 @@
 //!
 //! The linear layers of STL-nchw are 1 × 1 convolutions: their weights have two more axes.
 
-use crate::attention::RegionRule;
-use crate::layers::PatchEmbedKind;
-use crate::models::BiFormerConfig;
-
 /// Which official code wrote the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyStyle {
@@ -27,15 +23,6 @@ pub enum KeyStyle {
 }
 
 impl KeyStyle {
-    /// The names that the official code has for such a model.
-    pub fn of(config: &BiFormerConfig) -> Self {
-        match (config.patch_embed, config.region_rule) {
-            (PatchEmbedKind::Overlapped, _) => Self::BiFormer,
-            (PatchEmbedKind::NonOverlapped, RegionRule::PadFirst) => Self::Stl,
-            (PatchEmbedKind::NonOverlapped, RegionRule::Floor) => Self::StlNchw,
-        }
-    }
-
     /// The official key of the parameter at `path`, names of struct fields and enum variants
     /// from the model down.
     pub fn key(self, path: &[&str]) -> String {

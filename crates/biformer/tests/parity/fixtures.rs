@@ -38,14 +38,16 @@ pub fn folder() -> (PathBuf, bool) {
     if full.is_dir() { (full, false) } else { (workspace.join("fixtures"), false) }
 }
 
-/// The files whose name starts with `prefix` and ends in one of `extensions`, sorted.
-pub fn files(prefix: &str, extensions: &[&str]) -> Vec<PathBuf> {
+/// The files of a family, sorted: names that start with `family` (up to a `*`, then contain the
+/// rest) and end in one of `extensions`.
+pub fn files(family: &str, extensions: &[&str]) -> Vec<PathBuf> {
+    let (prefix, part) = family.split_once('*').unwrap_or((family, ""));
     let (folder, _) = folder();
     let entries =
         std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries
         .map(|entry| entry.expect("a folder entry").path())
-        .filter(|path| name(path).starts_with(prefix))
+        .filter(|path| name(path).starts_with(prefix) && name(path).contains(part))
         .filter(|path| extensions.iter().any(|ext| path.extension().is_some_and(|e| e == *ext)))
         .collect();
     files.sort();
@@ -65,12 +67,12 @@ pub fn report(line: std::fmt::Arguments<'_>) {
 /// Runs `check` on every file of a family; it returns the number of comparisons, or why the
 /// file is not owed.
 pub fn for_each_file(
-    prefix: &str,
+    family: &str,
     extensions: &[&str],
     check: impl Fn(&Path) -> Result<usize, String>,
 ) {
     let (mut used, mut comparisons) = (0, 0);
-    for path in files(prefix, extensions) {
+    for path in files(family, extensions) {
         match check(&path) {
             Ok(count) => {
                 assert!(count > 0, "{}: nothing was compared", path.display());
@@ -80,7 +82,7 @@ pub fn for_each_file(
             Err(reason) => report(format_args!("{} is not owed: {reason}", name(&path))),
         }
     }
-    report(format_args!("{prefix}*: {used} files, {comparisons} comparisons"));
+    report(format_args!("{family}*: {used} files, {comparisons} comparisons"));
 }
 
 #[test]

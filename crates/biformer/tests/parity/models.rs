@@ -155,7 +155,7 @@ fn full_model(path: &Path) -> Result<usize, String> {
     let what = |part: &str| format!("{} {part}", name(path));
     let model_name = fixture.config()["factory"].as_str().expect("a factory");
     let config = BiFormerConfig::from_name(model_name).map_err(|error| error.to_string())?;
-    let style = KeyStyle::of(&config);
+    let style = config.key_style();
     let device = Device::default();
     let classifier = ImageClassifierConfig::new(config).init(&device);
 
@@ -229,7 +229,7 @@ pub fn load(
     style: KeyStyle,
     device: &Device,
 ) -> ImageClassifier {
-    assert_eq!(KeyStyle::of(config), style, "{}: names of keys", path.display());
+    assert_eq!(config.key_style(), style, "{}: names of keys", path.display());
     let config = ImageClassifierConfig::new(config.clone()).with_num_classes(num_classes);
     load_state_dict(config.init(device), weights, style)
         .unwrap_or_else(|mismatch| panic!("{}: {mismatch}", path.display()))

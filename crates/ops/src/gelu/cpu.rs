@@ -11,7 +11,7 @@ use crate::simd::vectorize;
 /// Elements of a task: 64 KB in, 64 KB out.
 const TASK: usize = 1 << 14;
 /// 1 / √(2π)
-const FRAC_1_SQRT_2PI: f32 = 0.398_942_28;
+const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
 
 /// See [`gelu`](fn@crate::gelu).
 pub(crate) fn forward(x: &FlexTensor) -> FlexTensor {
@@ -63,7 +63,7 @@ fn erf(x: f32) -> f32 {
         -2.101_024e-6,
         -5.692_506_3e-5,
         -7.349_906_3e-4,
-        -2.954_599_8e-3,
+        -2.954_6e-3,
         -1.609_603_3e-2,
     ];
     const BETA: [f32; 5] =

@@ -1,0 +1,40 @@
+# One plain cargo line a task; `.ci/run` has the checks in order and does not need `just`.
+
+default:
+    @just --list
+
+# Type-check everything
+check:
+    cargo check --workspace --all-targets
+
+# Format
+fmt:
+    cargo fmt --all
+
+# Lint, warnings denied
+clippy:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# All tests
+test:
+    cargo test --workspace
+
+# Agreement with the official code; BIFORMER_FIXTURES names another folder of fixtures
+test-parity:
+    cargo test --workspace parity::
+
+# Documentation, warnings denied
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Release binary
+build:
+    cargo build --release
+
+# Draw pictures, train, evaluate, show predictions
+demo *FLAGS:
+    cargo run --release -- demo {{FLAGS}}
+
+# Everything that CI runs
+ci:
+    .ci/run

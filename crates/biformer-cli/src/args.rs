@@ -17,8 +17,11 @@ pub enum Command {
     /// Learn a small picture set drawn on the spot: no file needed, about a minute
     Demo(DemoArgs),
     /// Train a classifier on a folder of pictures
-    #[command(after_help = "Example:\n  biformer train --data path/to/imagenette --epochs 20\n  \
-                            biformer train --resume runs/train")]
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "Example:\n  biformer train --data path/to/imagenette --epochs 20\n  \
+                            biformer train --resume runs/train"
+    )]
     Train(Box<TrainArgs>),
     /// Measure the accuracy of saved weights
     Eval(EvalArgs),

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 
 use args::{Cli, Command};
+use progress::say;
 
 // glibc returns large buffers to the system, so that every big tensor page-faults: linear
 // layers run up to four times slower.
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         }
     };
     if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: Ctrl-C will end the process at once: {error}");
+        say(format!("warning: Ctrl-C will end the process at once: {error}"));
     }
     let result = match cli.command {
         Command::Demo(args) => commands::demo::run(&args, &STOP),
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
         Ok(commands::Done::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say(format!("error: {error:#}"));
             let usage = error.downcast_ref::<biformer::Error>();
             let usage = matches!(usage, Some(biformer::Error::Option { .. }));
             if usage { ExitCode::from(2) } else { ExitCode::FAILURE }
@@ -59,6 +60,6 @@ fn main() -> ExitCode {
 
 /// `biformer info | head` has shown what was asked for.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<std::io::Error>();
-    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }

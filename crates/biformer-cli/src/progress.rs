@@ -1,6 +1,7 @@
 //! Progress on stderr: bars on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
 use biformer::train::{Event, StepMetrics};
@@ -8,6 +9,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Without a terminal, a line at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// A line on stderr. Unlike `eprintln!`, it does not panic when nobody reads any more: a run
+/// must not die because a pipe or a terminal was closed.
+pub fn say(line: impl Display) {
+    let _ = writeln!(stderr(), "{line}");
+}
 
 /// Shows how a run goes.
 pub struct Progress {
@@ -22,7 +29,7 @@ impl Progress {
         let style =
             ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {msg} {eta} left");
         bar.set_style(style.expect("a valid template").progress_chars("=> "));
-        let is_terminal = std::io::stderr().is_terminal();
+        let is_terminal = stderr().is_terminal();
         if is_terminal {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
@@ -74,7 +81,7 @@ impl Progress {
     /// A line above the bar.
     pub fn line(&mut self, text: String) {
         self.last_line = Instant::now();
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| say(text));
     }
 
     /// Takes the bar away.

@@ -1,7 +1,8 @@
 //! `biformer demo`: draw pictures, train on them, evaluate, show predictions.
 
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use biformer::Error;
@@ -15,10 +16,10 @@ use biformer::visualize::{Tile, contact_sheet, write_png};
 use burn::tensor::Device;
 use serde_json::json;
 
-use super::{Done, next_free, shown};
+use super::{Done, next_free, print, shown};
 use crate::args::DemoArgs;
 use crate::device;
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 
 /// Pictures on the contact sheet.
 const SHOWN: usize = 40;
@@ -32,16 +33,17 @@ pub fn run(args: &DemoArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         let reason = format!("`{}` already holds a demo; choose another folder", root.display());
         return Err(Error::option("output", reason).into());
     }
-    let pictures = draw_pictures(args, &root)?;
     let recipe = recipe(args, &root);
-    let run = RunFolder::create(&root, &recipe)?;
+    recipe.check()?;
+    let run = RunFolder::new(&root)?;
+    let pictures = draw_pictures(args, &root)?;
 
     let mut progress = Progress::new();
     progress.line(format!("training {} → {}", recipe.model, root.display()));
     let outcome = train(&run, &recipe, false, &device, stop, &mut |event| progress.show(event));
     progress.finish();
     if let Outcome::Interrupted { .. } = outcome? {
-        eprintln!("interrupted; go on with\n  biformer train --resume {}", root.display());
+        say(format!("interrupted; go on with\n  biformer train --resume {}", root.display()));
         return Ok(Done::Interrupted);
     }
 
@@ -51,23 +53,30 @@ pub fn run(args: &DemoArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let sheet = root.join("predictions.png");
     draw_predictions(&loaded, &folder, &sheet, &device)?;
     let samples = Samples { samples: folder.samples, batch_size: 64, shuffle: false, seed: 0 };
-    let result = evaluate(&loaded.model, samples, loaded.info.transform, &device, |_| {});
+    let result = evaluate(&loaded.model, samples, loaded.info.transform, &device, |_| {
+        if stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    let Some(result) = result else { return Ok(Done::Interrupted) };
 
     let top1 = result.accuracy.top1();
-    println!(
+    print(format_args!(
         "{:<34} val top1 {:.3}",
         "nearest centroid, colour histograms", pictures.baseline_top1
-    );
-    println!("{:<34} val top1 {top1:.3}", loaded.info.model);
-    println!();
-    println!("pictures      {}", shown(&root.join("data")));
-    println!("predictions   {}", shown(&sheet));
-    println!("weights       {}", shown(&run.best()));
-    println!("metrics       {}", shown(&root.join("results.csv")));
-    println!();
-    println!("next: your own pictures, in DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg");
-    println!("  biformer train --data DIR");
-    println!("  biformer predict PICTURE --checkpoint {}", shown(&run.best()));
+    ))?;
+    print(format_args!("{:<34} val top1 {top1:.3}", loaded.info.model))?;
+    print("")?;
+    print(format_args!("pictures      {}", shown(&root.join("data"))))?;
+    print(format_args!("predictions   {}", shown(&sheet)))?;
+    print(format_args!("weights       {}", shown(&run.best())))?;
+    print(format_args!("metrics       {}", shown(&root.join("results.csv"))))?;
+    print("")?;
+    print("next: your own pictures, in DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg")?;
+    print("  biformer train --data DIR")?;
+    print(format_args!("  biformer predict PICTURE --checkpoint {}", shown(&run.best())))?;
     let line = json!({
         "val_top1": top1,
         "val_top5": result.accuracy.top5(),
@@ -77,7 +86,7 @@ pub fn run(args: &DemoArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         "seconds": start.elapsed().as_secs_f64(),
         "output": shown(&root),
     });
-    println!("{line}");
+    print(line)?;
     Ok(Done::Well)
 }
 
@@ -96,7 +105,7 @@ fn draw_pictures(args: &DemoArgs, root: &Path) -> Result<Pictures, Error> {
     let classes = shapes::CLASSES.len();
     let (train_images, val_images) =
         (classes * config.train_per_class, classes * config.val_per_class);
-    eprintln!("drawing {train_images} + {val_images} pictures of {classes} classes");
+    say(format!("drawing {train_images} + {val_images} pictures of {classes} classes"));
     write_image_folder(&root.join("data"), &config)?;
     let [train, val] = [shapes::Split::Train, shapes::Split::Val].map(|s| render_split(&config, s));
     let baseline_top1 = color_histogram::accuracy(&train, &val, classes);

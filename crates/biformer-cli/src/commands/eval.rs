@@ -1,22 +1,23 @@
 //! `biformer eval`
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use biformer::classification::evaluate;
+use biformer::classification::{evaluate, imagenet1k_classes};
 use biformer::data::{ImageFolder, Samples, Split, split_folder};
 use serde_json::json;
 
-use super::{Done, load, plural, shown};
+use super::{Done, load, plural, print, shown};
 use crate::args::EvalArgs;
 use crate::device;
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 
-pub fn run(args: &EvalArgs, _stop: &AtomicBool) -> anyhow::Result<Done> {
+pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let device = device::parse(&args.device.device)?;
     let loaded = load(&args.checkpoint, &args.transform, &device)?;
-    let folder = ImageFolder::open_with_classes(val_folder(&args.data)?, &loaded.info.classes)?;
+    let folder = open(&val_folder(&args.data)?, &loaded.info.classes)?;
     let images = folder.samples.len();
     let samples = Samples {
         samples: folder.samples,
@@ -34,18 +35,27 @@ pub fn run(args: &EvalArgs, _stop: &AtomicBool) -> anyhow::Result<Done> {
             progress.line(format!("warning: skipped: {reason}"));
         }
         progress.count("eval", done, images, "");
+        if stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     progress.finish();
+    let Some(result) = result else {
+        say(format!("interrupted after {done} of {}", plural(images, "image")));
+        return Ok(Done::Interrupted);
+    };
     let seconds = start.elapsed().as_secs_f64();
 
-    println!(
+    print(format_args!(
         "{}  {}  top1 {:.4}  top5 {:.4}  loss {:.4}",
         loaded.info.model,
         plural(result.accuracy.images, "image"),
         result.accuracy.top1(),
         result.accuracy.top5(),
         result.loss
-    );
+    ))?;
     let line = json!({
         "val_top1": result.accuracy.top1(),
         "val_top5": result.accuracy.top5(),
@@ -58,8 +68,24 @@ pub fn run(args: &EvalArgs, _stop: &AtomicBool) -> anyhow::Result<Done> {
         "checkpoint": args.checkpoint.checkpoint,
         "data": shown(&args.data),
     });
-    println!("{line}");
+    print(line)?;
     Ok(Done::Well)
+}
+
+/// The pictures, labelled with the model's classes.
+fn open(folder: &Path, classes: &[String]) -> Result<ImageFolder, biformer::Error> {
+    // ImageNet's folders are WordNet ids: sorted, they are in the order of the logits.
+    let is_wordnet_id = |name: &String| {
+        let number = name.strip_prefix('n').unwrap_or_default();
+        number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if classes == imagenet1k_classes() {
+        let found = ImageFolder::open(folder)?;
+        if found.classes.len() == classes.len() && found.classes.iter().all(is_wordnet_id) {
+            return Ok(found);
+        }
+    }
+    ImageFolder::open_with_classes(folder, classes)
 }
 
 /// A data set with a `val` folder, or the folder of classes itself.

@@ -4,7 +4,7 @@ use biformer::Error;
 use biformer::classification::save_classifier;
 use serde_json::json;
 
-use super::{Done, load, shown};
+use super::{Done, load, print, shown};
 use crate::args::{ExportArgs, TransformArgs};
 use crate::device;
 
@@ -21,6 +21,6 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<Done> {
         "num_classes": loaded.info.classes.len(),
         "output": shown(&args.output),
     });
-    println!("{line}");
+    print(line)?;
     Ok(Done::Well)
 }

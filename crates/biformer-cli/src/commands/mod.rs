@@ -7,6 +7,8 @@ pub mod info;
 pub mod predict;
 pub mod train;
 
+use std::fmt::Display;
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use biformer::Error;
@@ -16,6 +18,7 @@ use biformer::weights::resolve;
 use burn::tensor::Device;
 
 use crate::args::{CheckpointArgs, TransformArgs};
+use crate::progress::say;
 
 /// How a command ended that met no fatal error.
 pub enum Done {
@@ -40,10 +43,10 @@ fn load(
     };
     let mut loaded = load_classifier(&path, &options, device)?;
     if let Some(classes) = loaded.replaced_head {
-        eprintln!(
+        say(format!(
             "warning: the head of {classes} classes is replaced by a fresh, untrained one of {}",
             loaded.model.num_classes()
-        );
+        ));
     }
     let EvalTransform { img_size, crop_pct, .. } = &mut loaded.info.transform;
     if let Some(size) = transform.img_size {
@@ -51,11 +54,16 @@ fn load(
     }
     if let Some(share) = transform.crop_pct {
         if !(share > 0.0 && share <= 1.0) {
-            return Err(Error::option("crop-pct", "must be in (0, 1]").into());
+            return Err(Error::option("crop-pct", format!("must be in (0, 1], got {share}")).into());
         }
         *crop_pct = share;
     }
     Ok(loaded)
+}
+
+/// A line of results. Unlike `println!`, a reader that went away is an error and no panic.
+fn print(line: impl Display) -> std::io::Result<()> {
+    writeln!(stdout(), "{line}")
 }
 
 /// `folder`, or the first of `folder2`, `folder3` … that does not exist.

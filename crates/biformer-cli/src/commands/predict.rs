@@ -13,6 +13,7 @@ use serde_json::json;
 use super::{Done, load, shown};
 use crate::args::{Format, PredictArgs};
 use crate::device;
+use crate::progress::say;
 
 /// Pictures in one pass of the model.
 const BATCH: usize = 16;
@@ -27,6 +28,8 @@ pub fn run(args: &PredictArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     printer.start()?;
     for paths in pictures.chunks(BATCH) {
         if stop.load(Ordering::Relaxed) {
+            printer.finish()?;
+            say(format!("interrupted after {} pictures", printer.printed));
             return Ok(Done::Interrupted);
         }
         let mut readable: Vec<(&PathBuf, RgbImage)> = Vec::new();
@@ -34,7 +37,7 @@ pub fn run(args: &PredictArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
             match read(path) {
                 Ok(image) => readable.push((path, image)),
                 Err(error) => {
-                    eprintln!("error: {error}");
+                    say(format!("error: {error}"));
                     failures += 1;
                 }
             }

@@ -1,17 +1,16 @@
 //! `biformer train`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Context;
 use biformer::train::{Outcome, Recipe, RunFolder, train};
 use biformer::weights::resolve;
 use serde_json::json;
 
-use super::{Done, next_free, shown};
+use super::{Done, next_free, print, shown};
 use crate::args::{Overrides, TrainArgs};
 use crate::device;
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 
 pub fn run(args: &TrainArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let device = device::parse(&args.device.device)?;
@@ -26,7 +25,7 @@ pub fn run(args: &TrainArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         None => {
             let recipe = resolve_recipe(args)?;
             let output = args.output.clone().unwrap_or_else(|| next_free("runs/train"));
-            (RunFolder::create(&output, &recipe)?, recipe)
+            (RunFolder::new(&output)?, recipe)
         }
     };
     let root = shown(run.root());
@@ -36,28 +35,31 @@ pub fn run(args: &TrainArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         progress.show(event);
     });
     progress.finish();
-    let outcome = outcome
-        .with_context(|| format!("the run is kept; go on with `biformer train --resume {root}`"))?;
-    match outcome {
+    if outcome.is_err() && run.recipe().exists() {
+        say(format!("the run is kept; go on with\n  biformer train --resume {root}"));
+    }
+    match outcome? {
         Outcome::Interrupted { epoch, step } => {
-            eprintln!("interrupted after epoch {epoch}, step {step}; go on with");
-            eprintln!("  biformer train --resume {root}");
+            say(format!("interrupted after epoch {epoch}, step {step}; go on with"));
+            say(format!("  biformer train --resume {root}"));
             Ok(Done::Interrupted)
         }
         Outcome::Finished { metrics, best_top1, seconds } => {
             let last = metrics.last();
-            eprintln!("best weights: {}", run.best().display());
-            eprintln!("next:  biformer predict PICTURE --checkpoint {}", run.best().display());
+            let best = shown(&run.best());
+            say(format!("best weights: {best}"));
+            say(format!("next:  biformer predict PICTURE --checkpoint {best}"));
             let line = json!({
                 "val_top1": last.map(|m| m.val_top1),
                 "val_top5": last.map(|m| m.val_top5),
                 "val_loss": last.map(|m| m.val_loss),
                 "best_val_top1": best_top1,
+                "images": last.map(|m| m.val_images),
                 "epochs": metrics.len(),
                 "seconds": seconds,
                 "output": root,
             });
-            println!("{line}");
+            print(line)?;
             Ok(Done::Well)
         }
     }
@@ -69,17 +71,19 @@ fn resolve_recipe(args: &TrainArgs) -> anyhow::Result<Recipe> {
         Some(path) => Recipe::read(path)?,
         None => Recipe::default(),
     };
-    if let Some(data) = &args.data {
-        recipe.data = Some(absolute(data));
+    if args.data.is_some() {
+        recipe.data.clone_from(&args.data);
     }
     args.overrides.apply(&mut recipe)?;
+    recipe.data = recipe.data.as_deref().map(absolute);
+    recipe.initial_checkpoint = recipe.initial_checkpoint.as_deref().map(absolute);
     recipe.check()?;
     Ok(recipe)
 }
 
 /// A run that is resumed from another folder must find its pictures again.
-fn absolute(path: &PathBuf) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.clone())
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 impl Overrides {
@@ -95,7 +99,7 @@ impl Overrides {
             }
         }
         if let Some(source) = &self.initial_checkpoint {
-            recipe.initial_checkpoint = Some(absolute(&resolve(source)?));
+            recipe.initial_checkpoint = Some(resolve(source)?);
         }
         set(&mut recipe.model, &self.model);
         set(&mut recipe.img_size, &self.img_size);

@@ -63,15 +63,21 @@ pub fn load_classifier(
     let metadata = read_metadata(path).unwrap_or_default();
     let head_classes = match weights.get("head.weight").map(|head| head.shape.as_slice()) {
         Some(&[num_classes, _]) => num_classes,
+        _ if weights.keys().any(|key| key.starts_with("optimizer.")) => {
+            let reason = "is the state of a training run; take `last.safetensors` or \
+                          `best.safetensors` beside it";
+            return Err(Error::checkpoint(path, reason));
+        }
         _ => {
             let reason = "holds no classification head (`head.weight` with two axes); backbones \
                           of detection and segmentation have none";
             return Err(Error::checkpoint(path, reason));
         }
     };
-    let name = match options.model.clone().or_else(|| metadata.get("model").cloned()) {
-        Some(name) => name,
-        None => guess_model(&weights).ok_or_else(|| {
+    let name = match (&options.model, metadata.get("model")) {
+        (Some(name), _) => name.clone(),
+        (None, Some(name)) if MODEL_NAMES.contains(&name.as_str()) => name.clone(),
+        (None, _) => guess_model(&weights).ok_or_else(|| {
             let known = MODEL_NAMES.join(", ");
             let reason = format!("the weights are those of no model known here ({known})");
             Error::checkpoint(path, reason)

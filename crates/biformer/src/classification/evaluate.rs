@@ -1,5 +1,7 @@
 //! Accuracy and loss of a model over a data set.
 
+use std::ops::ControlFlow;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -16,19 +18,21 @@ pub struct Evaluation {
     pub skipped: usize,
 }
 
-/// Runs `model` over `samples`; `observe` sees every batch.
+/// Runs `model` over `samples`; `observe` sees every batch and may break off, which gives `None`.
 pub fn evaluate(
     model: &ImageClassifier,
     samples: Samples,
     transform: EvalTransform,
     device: &Device,
-    mut observe: impl FnMut(&Batch),
-) -> Evaluation {
+    mut observe: impl FnMut(&Batch) -> ControlFlow<()>,
+) -> Option<Evaluation> {
     let img_size = transform.img_size;
     let mut evaluation = Evaluation::default();
     let mut loss_sum = 0.0;
     for batch in samples.load(0, 0, Box::new(move |image, _| transform.apply(image))) {
-        observe(&batch);
+        if observe(&batch).is_break() {
+            return None;
+        }
         evaluation.skipped += batch.skipped.len();
         if batch.labels.is_empty() {
             continue;
@@ -41,7 +45,7 @@ pub fn evaluate(
         evaluation.accuracy.update(&logits, &batch.labels);
     }
     evaluation.loss = loss_sum / evaluation.accuracy.images.max(1) as f64;
-    evaluation
+    Some(evaluation)
 }
 
 /// Pictures and classes of a batch on the device.

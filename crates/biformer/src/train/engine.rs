@@ -2,6 +2,7 @@
 //!
 //! This is an engine of ours and not Burn's `SupervisedTraining`; ARCHITECTURE.md says why.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -75,7 +76,7 @@ pub enum Outcome {
 /// # Errors
 /// What is wrong with data, checkpoints or disk; [`Error::Training`] if the loss is no number.
 pub fn train(
-    run: &RunFolder,
+    folder: &RunFolder,
     recipe: &Recipe,
     resume: bool,
     device: &Device,
@@ -85,79 +86,80 @@ pub fn train(
     recipe.check()?;
     let data = Data::open(recipe)?;
     let device = device.clone().autodiff();
-    let mut state = State::start(run, recipe, &data, resume, &device, observe)?;
-    let mut metrics = run.read_metrics(state.progress.epoch)?;
+    let run = Run { folder, recipe, data, device, stop };
+    let mut state = State::start(&run, resume, observe)?;
+    if !resume {
+        folder.begin(recipe)?; // not before: a run that cannot start leaves no folder
+    }
+    let mut metrics = folder.read_metrics(state.progress.epoch)?;
     observe(Event::Started {
-        train_images: data.train.samples.len(),
-        val_images: data.val.samples.len(),
-        classes: data.info.classes.len(),
+        train_images: run.data.train.samples.len(),
+        val_images: run.data.val.samples.len(),
+        classes: run.data.info.classes.len(),
         parameters: state.model.num_params(),
     });
 
     let start = Instant::now();
     let seconds_before = state.progress.seconds;
+    let seconds = || seconds_before + start.elapsed().as_secs_f64();
     while state.progress.epoch < recipe.epochs {
-        let epoch_start = Instant::now();
-        let first_step = state.progress.step;
-        if let Interrupted::Yes = train_epoch(&mut state, recipe, &data, &device, stop, observe)? {
-            state.progress.seconds = seconds_before + start.elapsed().as_secs_f64();
-            state.checkpoint().write(&run.checkpoint())?;
-            let Progress { epoch, step, .. } = state.progress;
-            return Ok(Outcome::Interrupted { epoch, step });
-        }
-        let steps = state.progress.step - first_step;
-        let images_per_second =
-            (steps * data.train.batch_size) as f64 / epoch_start.elapsed().as_secs_f64();
-        let seconds = || seconds_before + start.elapsed().as_secs_f64();
-        metrics.push(finish_epoch(
-            &mut state,
-            run,
-            recipe,
-            &data,
-            &device,
-            images_per_second,
-            seconds,
-            observe,
-        )?);
-        run.write_metrics(&metrics)?;
-        state.checkpoint().write(&run.checkpoint())?;
-        observe(Event::Epoch(metrics.last().expect("an epoch has ended")));
+        let Some(images_per_second) = train_epoch(&mut state, &run, observe)? else {
+            return state.interrupt(folder, seconds());
+        };
+        let Some(validation) = validate(&state, &run, observe) else {
+            return state.interrupt(folder, seconds());
+        };
+        let epoch = EpochMetrics { images_per_second, seconds: seconds(), ..validation };
+        state.finish_epoch(&run, &epoch)?;
+        metrics.push(epoch);
+        folder.write_metrics(&metrics)?;
+        state.checkpoint().write(&folder.checkpoint())?;
+        observe(Event::Epoch(&epoch));
     }
     let best_top1 = state.progress.best_top1.unwrap_or_default();
     Ok(Outcome::Finished { metrics, best_top1, seconds: state.progress.seconds })
 }
 
-enum Interrupted {
-    Yes,
-    No,
+/// What stays the same from step to step.
+struct Run<'a> {
+    folder: &'a RunFolder,
+    recipe: &'a Recipe,
+    data: Data,
+    /// With gradients.
+    device: Device,
+    stop: &'a AtomicBool,
 }
 
-/// The steps of one epoch, from where the state stands.
+impl Run<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// The steps of one epoch, from where the state stands; the speed in pictures a second, or
+/// `None` if it was asked to stop.
 fn train_epoch(
     state: &mut State,
-    recipe: &Recipe,
-    data: &Data,
-    device: &Device,
-    stop: &AtomicBool,
+    run: &Run<'_>,
     observe: &mut dyn FnMut(Event<'_>),
-) -> Result<Interrupted> {
-    let schedule = recipe.schedule();
+) -> Result<Option<f64>> {
+    let Run { recipe, data, device, .. } = run;
     let steps = data.train.batches();
     let transform = data.train_transform;
     let start = Instant::now();
     let mut images = 0;
+    let speed = |images: usize| images as f64 / start.elapsed().as_secs_f64();
     let Progress { epoch, step: first, .. } = state.progress;
     let transform = Box::new(move |image: &_, rng: &mut _| transform.apply(image, rng));
     for batch in data.train.clone().load(epoch, first, transform) {
         let step = state.progress.step;
-        let t = epoch as f64 + step as f64 / steps as f64;
-        state.lr = schedule.lr_at(if recipe.sched_on_updates { t } else { epoch as f64 });
+        let lr = recipe.lr_at(epoch, step, steps);
         report_skipped(&batch, observe);
         state.progress.skipped += batch.skipped.len();
         if !batch.labels.is_empty() {
             // Each step has its own seed, so that a resumed run draws the same numbers.
             device.seed(recipe.seed ^ (1 + epoch * steps + step) as u64);
-            state.train_step(&batch, recipe, device)?;
+            state.train_step(&batch, recipe, lr, device)?;
         }
         images += batch.labels.len();
         state.progress.step += 1;
@@ -168,64 +170,47 @@ fn train_epoch(
             steps,
             loss: state.mean_loss(),
             top1: state.progress.accuracy.top1(),
-            lr: state.lr,
-            images_per_second: images as f64 / start.elapsed().as_secs_f64(),
+            lr,
+            images_per_second: speed(images),
         }));
-        if stop.load(Ordering::Relaxed) {
-            return Ok(Interrupted::Yes);
+        if run.is_stopped() {
+            return Ok(None);
         }
     }
-    Ok(Interrupted::No)
+    Ok(Some(speed(images)))
 }
 
-/// Validates, saves `last` and `best`, and moves on to the next epoch.
-#[allow(clippy::too_many_arguments)] // private, called once
-fn finish_epoch(
-    state: &mut State,
-    run: &RunFolder,
-    recipe: &Recipe,
-    data: &Data,
-    device: &Device,
-    images_per_second: f64,
-    seconds: impl Fn() -> f64,
+/// The metrics of the epoch, all but the speed, or `None` if it was asked to stop.
+fn validate(
+    state: &State,
+    run: &Run<'_>,
     observe: &mut dyn FnMut(Event<'_>),
-) -> Result<EpochMetrics> {
-    let model = state.model.valid();
+) -> Option<EpochMetrics> {
+    let Run { recipe, data, device, .. } = run;
     let mut images = 0;
     let of = data.val.samples.len();
-    let transform = data.info.transform;
-    let val = evaluate(&model, data.val.clone(), transform, &device.clone().inner(), |batch| {
+    let (model, device) = (state.model.valid(), device.clone().inner());
+    let val = evaluate(&model, data.val.clone(), data.info.transform, &device, |batch| {
         report_skipped(batch, observe);
         images += batch.labels.len() + batch.skipped.len();
         observe(Event::Validated { images, of });
-    });
-    let top1 = val.accuracy.top1();
+        if run.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
     let progress = state.progress;
-    let metrics = EpochMetrics {
+    let steps = data.train.batches();
+    Some(EpochMetrics {
         epoch: progress.epoch + 1,
         train_loss: state.mean_loss(),
         train_top1: progress.accuracy.top1(),
         val_loss: val.loss,
-        val_top1: top1,
+        val_top1: val.accuracy.top1(),
         val_top5: val.accuracy.top5(),
-        lr: state.lr,
-        images_per_second,
-        seconds: seconds(),
+        lr: recipe.lr_at(progress.epoch, steps - 1, steps),
+        images_per_second: 0.0,
+        seconds: 0.0,
         skipped: progress.skipped + val.skipped,
-    };
-    save_classifier(&run.last(), &model, &data.info)?;
-    // Before the checkpoint: a run killed between the two repeats the epoch and writes it again.
-    if progress.best_top1.is_none_or(|best| top1 > best) {
-        save_classifier(&run.best(), &model, &data.info)?;
-    }
-    state.progress = Progress {
-        epoch: progress.epoch + 1,
-        best_top1: Some(progress.best_top1.map_or(top1, |best| best.max(top1))),
-        seconds: metrics.seconds,
-        ..Progress::default()
-    };
-    debug_assert!(state.progress.epoch <= recipe.epochs);
-    Ok(metrics)
+        val_images: val.accuracy.images,
+    })
 }
 
 fn report_skipped(batch: &Batch, observe: &mut dyn FnMut(Event<'_>)) {
@@ -278,19 +263,12 @@ struct State {
     model: ImageClassifier,
     optimizer: AdamW,
     progress: Progress,
-    lr: f64,
     style: KeyStyle,
 }
 
 impl State {
-    fn start(
-        run: &RunFolder,
-        recipe: &Recipe,
-        data: &Data,
-        resume: bool,
-        device: &Device,
-        observe: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Self> {
+    fn start(run: &Run<'_>, resume: bool, observe: &mut dyn FnMut(Event<'_>)) -> Result<Self> {
+        let Run { folder, recipe, data, device, .. } = run;
         let backbone =
             BiFormerConfig::from_name(&recipe.model)?.with_drop_path_rate(recipe.drop_path);
         let style = backbone.key_style();
@@ -314,9 +292,9 @@ impl State {
         };
         draw_weights(&model);
         let optimizer = AdamW::new(&recipe.optimizer(), style);
-        let mut state = Self { model, optimizer, progress: Progress::default(), lr: 0.0, style };
-        if resume && run.checkpoint().exists() {
-            state = state.resume(&run.checkpoint(), device)?;
+        let mut state = Self { model, optimizer, progress: Progress::default(), style };
+        if resume && folder.checkpoint().exists() {
+            state = state.resume(&folder.checkpoint(), device)?;
             let Progress { epoch, step, .. } = state.progress;
             observe(Event::Resumed { epoch, step });
         }
@@ -334,6 +312,33 @@ impl State {
         Ok(self)
     }
 
+    /// Saves the weights of the epoch, and moves on to the next.
+    fn finish_epoch(&mut self, run: &Run<'_>, epoch: &EpochMetrics) -> Result<()> {
+        let model = self.model.valid();
+        save_classifier(&run.folder.last(), &model, &run.data.info)?;
+        // Before the checkpoint: a run killed between the two repeats the epoch and writes it again.
+        let best = self.progress.best_top1;
+        // Of a resumed run, `best` has been through JSON, which may have moved its last bit.
+        if best.is_none_or(|best| epoch.val_top1 > best + 1e-9) {
+            save_classifier(&run.folder.best(), &model, &run.data.info)?;
+        }
+        self.progress = Progress {
+            epoch: epoch.epoch,
+            best_top1: Some(best.map_or(epoch.val_top1, |best| best.max(epoch.val_top1))),
+            seconds: epoch.seconds,
+            ..Progress::default()
+        };
+        Ok(())
+    }
+
+    /// Saves where the run stands.
+    fn interrupt(mut self, folder: &RunFolder, seconds: f64) -> Result<Outcome> {
+        self.progress.seconds = seconds;
+        self.checkpoint().write(&folder.checkpoint())?;
+        let Progress { epoch, step, .. } = self.progress;
+        Ok(Outcome::Interrupted { epoch, step })
+    }
+
     fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
             progress: self.progress,
@@ -342,7 +347,13 @@ impl State {
         }
     }
 
-    fn train_step(&mut self, batch: &Batch, recipe: &Recipe, device: &Device) -> Result<()> {
+    fn train_step(
+        &mut self,
+        batch: &Batch,
+        recipe: &Recipe,
+        lr: f64,
+        device: &Device,
+    ) -> Result<()> {
         let (images, targets) = to_tensors(batch, recipe.img_size, device);
         let logits = self.model.forward(images);
         let loss = cross_entropy(logits.clone(), targets, recipe.smoothing);
@@ -350,15 +361,14 @@ impl State {
         if !loss_value.is_finite() {
             let Progress { epoch, step, .. } = self.progress;
             return Err(Error::Training(format!(
-                "the loss is {loss_value} in epoch {} at step {}, learning rate {:.2e}; lower the \
+                "the loss is {loss_value} in epoch {} at step {}, learning rate {lr:.2e}; lower the \
                  learning rate and start from the last checkpoint",
                 epoch + 1,
-                step + 1,
-                self.lr
+                step + 1
             )));
         }
         let model = self.model.clone();
-        self.model = self.optimizer.step(self.lr, model, loss.backward());
+        self.model = self.optimizer.step(lr, model, loss.backward());
         self.progress.loss_sum += f64::from(loss_value) * batch.labels.len() as f64;
         let logits = logits.into_data_as::<f32>().try_into_vec::<f32>().expect("float32 logits");
         self.progress.accuracy.update(&logits, &batch.labels);

@@ -89,8 +89,15 @@ impl Recipe {
         let text =
             std::fs::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
         let recipe = Self::parse(&text).map_err(|reason| Error::recipe(path, reason))?;
-        recipe.check()?;
-        Ok(recipe)
+        match recipe.check() {
+            Ok(()) => Ok(recipe),
+            Err(Error::Option { option, reason }) => {
+                let place = line_of(&text, option).map(|line| format!("line {line}, "));
+                let place = place.unwrap_or_default();
+                Err(Error::recipe(path, format!("{place}`{option}`: {reason}")))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Parses TOML without checking ranges.
@@ -115,7 +122,7 @@ impl Recipe {
         BiFormerConfig::from_name(&self.model)?;
         let rule = |option, holds: bool, rule: &str| match holds {
             true => Ok(()),
-            false => Err(Error::option(option, rule)),
+            false => Err(Error::option(option, format!("{rule}{}", self.found(option)))),
         };
         let unit = 0.0..=1.0;
         rule("img_size", (32..=2048).contains(&self.img_size), "must be from 32 to 2048 pixels")?;
@@ -141,6 +148,21 @@ impl Recipe {
         rule("hflip", unit.contains(&self.hflip), "must be from 0 to 1")
     }
 
+    /// The value of a key, for messages.
+    fn found(&self, key: &str) -> String {
+        let table = toml::Table::try_from(self).unwrap_or_default(); // a seed may be too large
+        table.get(key).map(|value| format!(", got {value}")).unwrap_or_default()
+    }
+
+    /// The learning rate of a step, of `steps` in the epoch; steps and epochs count from 0.
+    pub fn lr_at(&self, epoch: usize, step: usize, steps: usize) -> f64 {
+        let t = match self.sched_on_updates {
+            true => epoch as f64 + step as f64 / steps as f64,
+            false => epoch as f64,
+        };
+        self.schedule().lr_at(t)
+    }
+
     /// The schedule in epochs.
     pub fn schedule(&self) -> CosineSchedule {
         CosineSchedule {
@@ -156,4 +178,10 @@ impl Recipe {
     pub fn optimizer(&self) -> AdamWOptions {
         AdamWOptions { betas: self.opt_betas, eps: self.opt_eps, weight_decay: self.weight_decay }
     }
+}
+
+/// The line, from 1, that sets `key`.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let sets_key = |line: &str| line.split('=').next().is_some_and(|left| left.trim() == key);
+    text.lines().position(sets_key).map(|index| index + 1)
 }

@@ -27,6 +27,8 @@ pub struct EpochMetrics {
     pub seconds: f64,
     /// Unreadable pictures in training and validation.
     pub skipped: usize,
+    /// Pictures that the validation saw.
+    pub val_images: usize,
 }
 
 /// The files of a run.
@@ -36,11 +38,11 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// A fresh folder with its recipe.
+    /// The folder of a new run. [`train`](super::train) creates it once the run can start.
     ///
     /// # Errors
     /// [`Error::Option`] if the folder already holds a run.
-    pub fn create(root: &Path, recipe: &Recipe) -> Result<Self> {
+    pub fn new(root: &Path) -> Result<Self> {
         let run = Self { root: root.to_owned() };
         if run.recipe().exists() {
             let reason = format!(
@@ -49,10 +51,14 @@ impl RunFolder {
             );
             return Err(Error::option("output", reason));
         }
-        std::fs::create_dir_all(root)
-            .map_err(|source| Error::io("create the folder", root, source))?;
-        recipe.write(&run.recipe())?;
         Ok(run)
+    }
+
+    /// Creates the folder with its recipe.
+    pub(super) fn begin(&self, recipe: &Recipe) -> Result<()> {
+        std::fs::create_dir_all(&self.root)
+            .map_err(|source| Error::io("create the folder", &self.root, source))?;
+        recipe.write(&self.recipe())
     }
 
     /// The folder of an earlier run and its recipe.
@@ -122,12 +128,12 @@ impl RunFolder {
             writeln!(
                 file,
                 "epoch,train_loss,train_top1,val_loss,val_top1,val_top5,lr,images_per_second,\
-                 seconds,skipped"
+                 seconds,skipped,val_images"
             )?;
             for m in metrics {
                 writeln!(
                     file,
-                    "{},{:.5},{:.4},{:.5},{:.4},{:.4},{:.3e},{:.1},{:.1},{}",
+                    "{},{:.5},{:.4},{:.5},{:.4},{:.4},{:.3e},{:.1},{:.1},{},{}",
                     m.epoch,
                     m.train_loss,
                     m.train_top1,
@@ -137,7 +143,8 @@ impl RunFolder {
                     m.lr,
                     m.images_per_second,
                     m.seconds,
-                    m.skipped
+                    m.skipped,
+                    m.val_images
                 )?;
             }
             Ok(())

@@ -1,0 +1,114 @@
+//! Gradients against central differences.
+
+mod numbers;
+
+use biformer_ops::{
+    RegionGrid, RoutedAttentionOptions, RoutingOptions, depthwise_conv, global_attention, route,
+    routed_attention,
+};
+use burn::tensor::{Device, Tensor, TensorData};
+use numbers::{assert_close, numbers, values};
+
+/// Half the distance of a central difference.
+///
+/// Rounding and truncation balance here: the losses below are near 1, so that one is exact to
+/// about 1e-6 and its difference to 1e-6 / (2 · 2⁻⁶) = 3e-5; the third derivative of a softmax of
+/// such logits is near 1, which adds 2⁻¹² / 6 = 4e-5.
+const STEP: f32 = 1.0 / 64.0;
+
+/// Gradients here are 0.01 to 1 in size. Ten times the error that the step explains.
+const TOLERANCE: f32 = 5e-4;
+
+/// Compares the gradient of every input of `operator` with central differences of
+/// Σ coefficient · output.
+fn check<const N: usize>(
+    what: &str,
+    inputs: [Tensor<4>; N],
+    operator: impl Fn([Tensor<4>; N]) -> Tensor<4>,
+) {
+    let loss = |inputs: [Tensor<4>; N]| {
+        let output = operator(inputs);
+        let coefficients = numbers(output.dims(), 99, &output.device());
+        (output * coefficients).sum()
+    };
+    let device = Device::default().autodiff();
+    let tracked = inputs.clone().map(|x| Tensor::from_data(x.into_data(), &device).require_grad());
+    let gradients = loss(tracked.clone()).backward();
+    for (input, tracked) in tracked.iter().enumerate() {
+        let gradient = tracked.grad(&gradients).expect("a gradient");
+        let shape = inputs[input].dims();
+        let point = values(inputs[input].clone());
+        let loss_at = |i: usize, step: f32| -> f32 {
+            let mut moved = point.clone();
+            moved[i] += step;
+            let mut inputs = inputs.clone();
+            inputs[input] = Tensor::from_data(TensorData::new(moved, shape), &Device::default());
+            loss(inputs).into_scalar()
+        };
+        let difference = |i| (loss_at(i, STEP) - loss_at(i, -STEP)) / (2.0 * STEP);
+        let expected: Vec<f32> = (0..point.len()).map(difference).collect();
+        let largest = expected.iter().fold(0.0f32, |largest, g| largest.max(g.abs()));
+        assert!(largest > 0.05, "{what}: input {input} has no gradient that could be compared");
+        assert_close(&format!("{what}, input {input}"), &values(gradient), &expected, TOLERANCE);
+    }
+}
+
+#[test]
+fn of_routed_attention() {
+    let device = Device::default();
+    for (grid, mask_padding) in [
+        (RegionGrid::pad_first(4, 4, 2), false),
+        (RegionGrid::pad_first(3, 5, 2), false),
+        (RegionGrid::pad_first(3, 5, 2), true),
+        (RegionGrid::floor(5, 3, 2), true),
+    ] {
+        let inputs = [1, 2, 3].map(|seed| numbers([1, grid.height, grid.width, 4], seed, &device));
+        let [q, k, _] = inputs.clone().map(|x| grid.pad(x));
+        // Fixed: a step that changes the choice of regions has no derivative.
+        let routing = RoutingOptions { topk: 2, exclude_padding: true, mask_padding };
+        let graph = route(&q, &k, &grid, &routing);
+        let options = RoutedAttentionOptions { num_heads: 2, scale: 0.5, mask_padding };
+        check(&format!("{grid:?}, mask {mask_padding}"), inputs, |inputs| {
+            let [q, k, v] = inputs.map(|x| grid.pad(x));
+            let graph = Tensor::from_data(graph.clone().into_data(), &q.device());
+            grid.crop(routed_attention(q, k, v, graph, &grid, &options))
+        });
+    }
+}
+
+#[test]
+fn of_global_attention() {
+    let device = Device::default();
+    let inputs = [1, 2, 3].map(|seed| numbers([2, 2, 3, 4], seed, &device));
+    check("global attention", inputs, |[q, k, v]| global_attention(q, k, v, 2, 0.5));
+}
+
+#[test]
+fn of_depthwise_conv() {
+    let device = Device::default();
+    for (kernel_size, size) in [(3, [2, 4, 3, 2]), (5, [1, 3, 6, 3]), (5, [2, 1, 2, 2])] {
+        let channels = size[3];
+        let inputs = [
+            numbers(size, 1, &device),
+            numbers([channels, 1, kernel_size, kernel_size], 2, &device),
+            numbers([1, 1, 1, channels], 3, &device),
+        ];
+        check(&format!("kernel {kernel_size}, map {size:?}"), inputs, |[x, weight, bias]| {
+            depthwise_conv(x, weight, bias.reshape([channels]))
+        });
+    }
+}
+
+/// Routing chooses and carries no gradient, even if its inputs are tracked.
+#[test]
+fn routing_has_none() {
+    let device = Device::default().autodiff();
+    let grid = RegionGrid::pad_first(4, 4, 2);
+    let q = numbers([1, 4, 4, 4], 1, &device).require_grad();
+    let k = numbers([1, 4, 4, 4], 2, &device).require_grad();
+    let graph = route(&q, &k, &grid, &RoutingOptions { topk: 2, ..Default::default() });
+    let gradients = (graph.float().sum() + q.clone().sum()).backward();
+    let of_query = q.grad(&gradients).expect("that of its sum");
+    assert_eq!(values(of_query), [1.0; 64]);
+    assert!(k.grad(&gradients).is_none());
+}

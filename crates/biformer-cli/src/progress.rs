@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
 use biformer::train::{Event, StepMetrics};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Without a terminal, a line at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -21,19 +21,20 @@ pub struct Progress {
     bar: ProgressBar,
     is_terminal: bool,
     last_line: Instant,
+    /// When the first step of this run ended, and how many there had been by then.
+    first_step: Option<(Instant, usize)>,
 }
 
 impl Progress {
     pub fn new() -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
-        let style =
-            ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {msg} {eta} left");
+        let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {msg}");
         bar.set_style(style.expect("a valid template").progress_chars("=> "));
         let is_terminal = stderr().is_terminal();
         if is_terminal {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        Self { bar, is_terminal, last_line: Instant::now() }
+        Self { bar, is_terminal, last_line: Instant::now(), first_step: None }
     }
 
     /// Shows one event of training.
@@ -90,18 +91,26 @@ impl Progress {
     }
 
     fn step(&mut self, metrics: &StepMetrics) {
-        let StepMetrics { epoch, epochs, step, steps, loss, top1, lr, images_per_second } = metrics;
-        let what = format!("epoch {epoch}/{epochs}");
-        let message =
-            format!("loss {loss:.3} top1 {top1:.3} lr {lr:.1e} {images_per_second:.0} images/s");
-        self.count(&what, *step, *steps, &message);
+        let &StepMetrics { epoch, epochs, step, steps, loss, top1, lr, images_per_second } =
+            metrics;
+        let done = (epoch - 1) * steps + step;
+        let (since, before) = *self.first_step.get_or_insert_with(|| (Instant::now(), done));
+        let left = match done - before {
+            0 => String::new(),
+            timed => {
+                let seconds = since.elapsed().as_secs_f64() / timed as f64;
+                let left = Duration::from_secs_f64(seconds * (epochs * steps - done) as f64);
+                format!(", {} left", HumanDuration(left))
+            }
+        };
+        let message = format!(
+            "loss {loss:.3} top1 {top1:.3} lr {lr:.1e} {images_per_second:.0} images/s{left}"
+        );
+        self.count(&format!("epoch {epoch}/{epochs}"), step, steps, &message);
     }
 
     fn place(&self, what: &str, done: usize, total: usize) {
-        if self.bar.prefix() != what {
-            self.bar.set_prefix(what.to_owned());
-            self.bar.reset_eta();
-        }
+        self.bar.set_prefix(what.to_owned());
         self.bar.set_length(total as u64);
         self.bar.set_position(done as u64);
     }

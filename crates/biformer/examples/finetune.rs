@@ -49,7 +49,7 @@ fn finetune(checkpoint: &str, data: &Path) -> biformer::Result<f64> {
         lr: 2e-4, // small: the features are there, the head is what is new
         ..Recipe::default()
     };
-    let run = RunFolder::create("runs/finetune".as_ref(), &recipe)?;
+    let run = RunFolder::new("runs/finetune".as_ref())?;
     let stop = AtomicBool::new(false); // set it from another thread to stop after a step
     let outcome = train(&run, &recipe, false, &device, &stop, &mut |event| match event {
         Event::Epoch(metrics) => println!("{metrics:?}"),

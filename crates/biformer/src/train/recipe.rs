@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{AdamWOptions, CosineSchedule};
 use crate::files::write_atomically;
@@ -38,6 +38,7 @@ pub struct Recipe {
     /// Whether the learning rate changes with every step, not only with every epoch.
     pub sched_on_updates: bool,
     pub weight_decay: f64,
+    #[serde(deserialize_with = "pair")]
     pub opt_betas: [f64; 2],
     pub opt_eps: f64,
     /// Stochastic depth of the last block.
@@ -45,8 +46,10 @@ pub struct Recipe {
     /// Label smoothing.
     pub smoothing: f64,
     /// Share of the area that random crops keep.
+    #[serde(deserialize_with = "pair")]
     pub scale: [f64; 2],
     /// Aspect ratio of random crops.
+    #[serde(deserialize_with = "pair")]
     pub ratio: [f64; 2],
     /// Probability of a horizontal flip.
     pub hflip: f64,
@@ -178,6 +181,13 @@ impl Recipe {
     pub fn optimizer(&self) -> AdamWOptions {
         AdamWOptions { betas: self.opt_betas, eps: self.opt_eps, weight_decay: self.weight_decay }
     }
+}
+
+/// Two numbers; of an array, serde would drop the third.
+fn pair<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 2], D::Error> {
+    let numbers = Vec::deserialize(deserializer)?;
+    let length = numbers.len();
+    numbers.try_into().map_err(|_: Vec<f64>| D::Error::invalid_length(length, &"two numbers"))
 }
 
 /// The line, from 1, that sets `key`.

@@ -1,0 +1,194 @@
+//! Recipes: round trip, ranges, and text that is no recipe.
+
+use std::fs;
+
+use biformer::Error;
+use biformer::train::Recipe;
+use proptest::prelude::*;
+
+/// Every value that a file can hold differs from its default.
+fn other_recipe() -> Recipe {
+    Recipe {
+        model: "biformer_tiny".to_owned(),
+        data: Some("path/to \"pictures\"".into()),
+        initial_checkpoint: Some("weights.pth".into()),
+        img_size: 224,
+        crop_pct: 0.875,
+        epochs: 300,
+        batch_size: 1024,
+        seed: i64::MAX as u64,
+        lr: 1e-3,
+        min_lr: 1e-6,
+        warmup_lr: 1e-7,
+        warmup_epochs: 5.0,
+        sched_on_updates: false,
+        weight_decay: 0.1,
+        opt_betas: [0.8, 0.99],
+        opt_eps: 1e-7,
+        drop_path: 0.15,
+        smoothing: 0.2,
+        scale: [0.08, 0.9],
+        ratio: [0.5, 2.0],
+        hflip: 0.25,
+    }
+}
+
+fn text(recipe: &Recipe) -> String {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let path = folder.path().join("recipe.toml");
+    recipe.write(&path).expect("it can be written");
+    assert_eq!(Recipe::read(&path).expect("it can be read").seed, recipe.seed);
+    fs::read_to_string(path).expect("text")
+}
+
+#[test]
+fn what_is_written_is_read() {
+    for recipe in [Recipe::default(), other_recipe()] {
+        assert_eq!(Recipe::parse(&text(&recipe)).as_ref(), Ok(&recipe));
+        recipe.check().expect("within the ranges");
+    }
+}
+
+#[test]
+fn missing_keys_take_the_defaults() {
+    assert_eq!(Recipe::parse(""), Ok(Recipe::default()));
+    let recipe = Recipe::parse("epochs = 3 # a comment\n").expect("a recipe");
+    assert_eq!(recipe, Recipe { epochs: 3, ..Recipe::default() });
+}
+
+/// Each line alone is out of its range, and the message names the key, the value and the line.
+#[test]
+fn values_out_of_range_are_named() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    for (line, key) in [
+        ("img_size = 31", "img_size"),
+        ("img_size = 2049", "img_size"),
+        ("crop_pct = 0.0", "crop_pct"),
+        ("crop_pct = 1.01", "crop_pct"),
+        ("epochs = 0", "epochs"),
+        ("batch_size = 0", "batch_size"),
+        ("batch_size = 65537", "batch_size"),
+        ("lr = 0.0", "lr"),
+        ("lr = nan", "lr"),
+        ("lr = inf", "lr"),
+        ("min_lr = 0.1", "min_lr"),
+        ("min_lr = -0.1", "min_lr"),
+        ("warmup_lr = 0.1", "warmup_lr"),
+        ("warmup_epochs = 21.0", "warmup_epochs"),
+        ("warmup_epochs = nan", "warmup_epochs"),
+        ("weight_decay = -0.1", "weight_decay"),
+        ("opt_betas = [0.9, 1.0]", "opt_betas"),
+        ("opt_betas = [-0.1, 0.9]", "opt_betas"),
+        ("opt_eps = 0.0", "opt_eps"),
+        ("drop_path = 1.0", "drop_path"),
+        ("smoothing = 1.0", "smoothing"),
+        ("scale = [0.0, 1.0]", "scale"),
+        ("scale = [0.5, 0.4]", "scale"),
+        ("ratio = [0.5, 101.0]", "ratio"),
+        ("hflip = 1.1", "hflip"),
+        ("hflip = nan", "hflip"),
+        ("model = \"biformer\"", "model"),
+    ] {
+        let recipe = Recipe::parse(line).unwrap_or_else(|error| panic!("`{line}`: {error}"));
+        match recipe.check() {
+            Err(Error::Option { option, .. }) => assert_eq!(option, key, "`{line}`"),
+            other => panic!("`{line}`: {other:?}"),
+        }
+        let path = folder.path().join("recipe.toml");
+        fs::write(&path, format!("# A comment about {key} = 1\n{line}\n")).expect("a file");
+        let message = Recipe::read(&path).expect_err(line).to_string();
+        let value = line.split_once(" = ").expect("a value").1.trim_matches('"');
+        for words in ["recipe.toml`: line 2, ", &format!("`{key}`: "), value] {
+            assert!(message.contains(words), "`{line}`: no `{words}` in `{message}`");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_recipe_is_named_with_its_line() {
+    for (text, words) in [
+        ("epochs = 1\nepoch = 2\n", ["line 2", "unknown field `epoch`"]),
+        ("epochs = 1\nepochs = 2\n", ["line 2", "duplicate key"]),
+        ("epochs = -1\n", ["line 1", "epochs = -1"]),
+        ("epochs = 1.5\n", ["line 1", "expected usize"]),
+        ("scale = [0.1]\n", ["line 1", "two numbers"]),
+        ("scale = [0.1, 0.2, 0.3]\n", ["line 1", "two numbers"]),
+        ("[train]\nlr = 1.0\n", ["line 1", "unknown field `train`"]),
+        ("lr = 1.0\nlr\n", ["line 2", "lr"]),
+        ("model = \"bi", ["line 1", "model = "]),
+    ] {
+        let message = Recipe::parse(text).expect_err(text);
+        for word in words {
+            assert!(message.contains(word), "`{text}`: no `{word}` in `{message}`");
+        }
+    }
+}
+
+/// Some bytes of a recipe replaced by others, then cut.
+fn damaged() -> impl Strategy<Value = String> {
+    let whole = prop_oneof![Just(text(&Recipe::default())), Just(text(&other_recipe()))];
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
+    let end = prop_oneof![Just(None), any::<prop::sample::Index>().prop_map(Some)];
+    (whole, changes, end).prop_map(|(whole, changes, end)| {
+        let mut bytes = whole.into_bytes();
+        for (index, byte) in changes {
+            let at = index.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes.truncate(end.map_or(bytes.len(), |end| end.index(bytes.len())));
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// A line of a recipe with some other value.
+fn other_value() -> impl Strategy<Value = String> {
+    let lines: Vec<String> = text(&other_recipe()).lines().map(str::to_owned).collect();
+    let value = prop_oneof![
+        any::<f64>().prop_map(|value| format!("{value:?}")),
+        any::<i64>().prop_map(|value| value.to_string()),
+        any::<bool>().prop_map(|value| value.to_string()),
+        any::<String>().prop_map(|value| format!("{value:?}")),
+        any::<[f64; 2]>().prop_map(|value| format!("{value:?}")),
+    ];
+    (prop::sample::select(lines), value).prop_map(|(line, value)| {
+        let key = line.split('=').next().expect("a key");
+        format!("{key}= {value}\n")
+    })
+}
+
+/// Whatever is read ends as an error or as a recipe that, if it is within the ranges, can be used.
+fn read_and_use(text: &str) {
+    let Ok(recipe) = Recipe::parse(text) else { return };
+    if recipe.check().is_err() {
+        return;
+    }
+    for (epoch, step) in [(0, 0), (recipe.epochs - 1, 9)] {
+        let lr = recipe.lr_at(epoch, step, 10);
+        assert!((0.0..=recipe.lr).contains(&lr), "learning rate {lr} of {recipe:?}");
+    }
+    let written = toml_of(&recipe);
+    assert_eq!(Recipe::parse(&written).as_ref(), Ok(&recipe), "{written}");
+}
+
+fn toml_of(recipe: &Recipe) -> String {
+    toml::to_string(recipe).expect("a recipe within the ranges is TOML")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_text_is_an_error_or_a_recipe(text in damaged()) {
+        read_and_use(&text);
+    }
+
+    #[test]
+    fn other_values_are_an_error_or_a_recipe(text in other_value()) {
+        read_and_use(&text);
+    }
+
+    #[test]
+    fn any_text_is_an_error_or_a_recipe(text in any::<String>()) {
+        read_and_use(&text);
+    }
+}

@@ -1,0 +1,163 @@
+//! The models as wholes: their size, the maps they give, stochastic depth.
+
+use biformer::analysis::{LayerCost, classifier_costs};
+use biformer::classification::{ImageClassifier, ImageClassifierConfig};
+use biformer::layers::{DropPath, drop_path_rates};
+use biformer::models::{BiFormerConfig, MODEL_NAMES};
+use biformer::weights::{KeyStyle, keys_and_shapes};
+use burn::module::Module;
+use burn::tensor::{Device, Distribution, Tensor};
+
+/// Parameters, and 10⁹ multiply-accumulates at 224², of the official code with 1000 classes.
+const OFFICIAL: [(&str, usize, f64); 5] = [
+    ("biformer_tiny", 13_142_760, 2.228),
+    ("biformer_small", 25_536_232, 4.487),
+    ("biformer_base", 56_804_968, 9.795),
+    ("biformer_stl", 28_372_552, 4.590),
+    ("biformer_stl_nchw", 28_372_552, 4.593),
+];
+
+fn classifier(name: &str) -> ImageClassifier {
+    let config = BiFormerConfig::from_name(name).expect("a known name");
+    ImageClassifierConfig::new(config).init(&Device::default())
+}
+
+fn sum(costs: &[LayerCost], part: fn(&LayerCost) -> usize) -> usize {
+    costs.iter().map(part).sum()
+}
+
+#[test]
+fn parameters_and_macs_are_those_of_the_official_code() {
+    for (name, params, gmacs) in OFFICIAL {
+        let model = classifier(name);
+        let costs = classifier_costs(&model, [224, 224]);
+        assert_eq!(sum(&costs, |cost| cost.params), params, "{name}");
+        // The paper gives two digits; fvcore's count of the official code is met to 1 %, which
+        // leaves room for the layers that it does not see.
+        let found = sum(&costs, |cost| cost.macs) as f64 / 1e9;
+        assert!((found / gmacs - 1.0).abs() < 0.01, "{name}: {found} G, expected {gmacs} G");
+    }
+}
+
+#[test]
+fn nano_is_small() {
+    let costs = classifier_costs(&classifier("biformer_nano"), [64, 64]);
+    assert!(sum(&costs, |cost| cost.params) < 2_000_000);
+}
+
+/// Counted twice: by the analysis, layer by layer, and by the weights that a file holds.
+#[test]
+fn all_names_build_and_the_analysis_sees_every_parameter() {
+    for name in MODEL_NAMES {
+        let model = classifier(name);
+        let style = KeyStyle::of(&model.backbone.config);
+        let keys = keys_and_shapes(&model, style);
+        let trained = keys.iter().filter(|(key, _)| !key.contains("running_"));
+        let in_file: usize = trained.map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let costs = classifier_costs(&model, [224, 224]);
+        assert_eq!(sum(&costs, |cost| cost.params), in_file, "{name}");
+        assert_eq!(model.num_classes(), 1000, "{name}");
+    }
+    let error = BiFormerConfig::from_name("biformer_huge").expect_err("no such model").to_string();
+    for name in MODEL_NAMES {
+        assert!(error.contains(name), "{error}");
+    }
+}
+
+/// Sizes that are no multiples of 32 or of the regions, down to less than one token a region.
+#[test]
+fn maps_have_strides_4_to_32_at_any_size() {
+    let device = Device::default();
+    // Overlapping 3 × 3 convolutions round up, patches that do not overlap round down.
+    let rounds_up = |size: usize| [4, 8, 16, 32].map(|stride: usize| size.div_ceil(stride));
+    let rounds_down = |size: usize| [4, 8, 16, 32].map(|stride: usize| size / stride);
+    for config in [BiFormerConfig::nano(), small_stl(), small_stl_nchw()] {
+        let model = config.init(&device);
+        let expected = |size| if config.pos_embed { rounds_up(size) } else { rounds_down(size) };
+        for [height, width] in [[64, 64], [65, 97], [33, 32], [61, 130]] {
+            let x = Tensor::random([1, 3, height, width], Distribution::Default, &device);
+            let (heights, widths) = (expected(height), expected(width));
+            for (i, map) in model.forward_features(x).into_iter().enumerate() {
+                let dims = [1, config.embed_dims[i], heights[i], widths[i]];
+                assert_eq!(map.dims(), dims, "C{} at {height} × {width} of {config}", i + 2);
+                let largest: f32 = map.abs().max().into_scalar();
+                assert!(largest.is_finite(), "C{} at {height} × {width} of {config}", i + 2);
+            }
+        }
+    }
+}
+
+/// The Swin layout, narrow and shallow.
+fn small_stl() -> BiFormerConfig {
+    BiFormerConfig { depths: [1; 4], embed_dims: [32, 64, 96, 128], ..BiFormerConfig::stl() }
+}
+
+fn small_stl_nchw() -> BiFormerConfig {
+    BiFormerConfig { depths: [1; 4], embed_dims: [32, 64, 96, 128], ..BiFormerConfig::stl_nchw() }
+}
+
+const RATE: f64 = 0.3;
+const PICTURES: usize = 20_000;
+
+#[test]
+fn drop_path_drops_pictures_and_keeps_the_mean() {
+    let device = Device::default().autodiff();
+    let x = Tensor::<4>::ones([PICTURES, 1, 2, 3], &device);
+    let output = DropPath::new(RATE).forward(x);
+    let values: Vec<f32> = output.into_data_as::<f32>().try_into_vec().expect("float32");
+    let kept = (1.0 / (1.0 - RATE)) as f32;
+    let mut dropped = 0;
+    for picture in values.chunks(2 * 3) {
+        assert!(picture.iter().all(|value| *value == picture[0]), "a picture in two parts");
+        // One rounding in the division, one in the product.
+        assert!(picture[0] == 0.0 || (picture[0] - kept).abs() < 3e-7, "{}", picture[0]);
+        dropped += usize::from(picture[0] == 0.0);
+    }
+    // Six standard deviations of a share, 6 · √(0.3 · 0.7 / 20000) = 0.0195: one run in 10⁹ fails.
+    let share = dropped as f64 / PICTURES as f64;
+    assert!((share - RATE).abs() < 0.0195, "share of dropped pictures: {share}");
+    // The mean is 1 / (1 − rate) times the share of those that are kept.
+    let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / values.len() as f64;
+    assert!((mean - 1.0).abs() < 0.0195 / (1.0 - RATE), "mean: {mean}");
+}
+
+#[test]
+fn drop_path_is_the_identity_in_evaluation_and_at_rate_zero() {
+    for (rate, device) in [(RATE, Device::default()), (0.0, Device::default().autodiff())] {
+        let x = Tensor::<4>::random([64, 1, 2, 3], Distribution::Default, &device);
+        let output = DropPath::new(rate).forward(x.clone());
+        assert_eq!(output.into_data(), x.into_data(), "rate {rate}");
+    }
+}
+
+/// A whole model with stochastic depth gives the same answer every time, once it is `valid()`.
+#[test]
+fn a_valid_model_draws_nothing() {
+    let device = Device::default().autodiff();
+    let config = BiFormerConfig::nano().with_drop_path_rate(0.9);
+    let model = ImageClassifierConfig::new(config).with_num_classes(4).init(&device);
+    let x = Tensor::<4>::random([2, 3, 32, 32], Distribution::Default, &device);
+    let logits = |x: Tensor<4>, model: &ImageClassifier| {
+        model.forward(x).into_data_as::<f32>().try_into_vec::<f32>().expect("float32")
+    };
+    let valid = model.valid();
+    let inner = x.clone().inner();
+    assert_eq!(logits(inner.clone(), &valid), logits(inner, &valid));
+    assert_ne!(logits(x.clone(), &model), logits(x, &model), "in training it draws");
+}
+
+#[test]
+fn rates_grow_with_depth() {
+    assert_eq!(drop_path_rates(0.2, 1), [0.0]);
+    assert_eq!(drop_path_rates(0.0, 3), [0.0; 3]);
+    let rates = drop_path_rates(0.25, 18);
+    // The rates are float32, as in the official code.
+    assert!(rates[0] == 0.0 && (rates[17] - 0.25).abs() < 1e-7, "{rates:?}");
+    assert!(rates.is_sorted(), "{rates:?}");
+}
+
+#[test]
+#[should_panic(expected = "drop path rate must be in [0, 1), got 1")]
+fn a_rate_of_one_is_refused() {
+    DropPath::new(1.0);
+}

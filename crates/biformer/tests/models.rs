@@ -4,7 +4,7 @@ use biformer::analysis::{LayerCost, classifier_costs};
 use biformer::classification::{ImageClassifier, ImageClassifierConfig};
 use biformer::layers::{DropPath, drop_path_rates};
 use biformer::models::{BiFormerConfig, MODEL_NAMES};
-use biformer::weights::{KeyStyle, keys_and_shapes};
+use biformer::weights::keys_and_shapes;
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 
@@ -50,7 +50,7 @@ fn nano_is_small() {
 fn all_names_build_and_the_analysis_sees_every_parameter() {
     for name in MODEL_NAMES {
         let model = classifier(name);
-        let style = KeyStyle::of(&model.backbone.config);
+        let style = model.backbone.config.key_style();
         let keys = keys_and_shapes(&model, style);
         let trained = keys.iter().filter(|(key, _)| !key.contains("running_"));
         let in_file: usize = trained.map(|(_, shape)| shape.iter().product::<usize>()).sum();

@@ -144,9 +144,12 @@ pub struct CheckpointArgs {
     /// Name of the model [default: what the file says]
     #[arg(long)]
     pub model: Option<String>,
-    /// Take the averaged weights (model_ema) of a training checkpoint
-    #[arg(long)]
+    /// Take the averaged weights of a training checkpoint, the same as --checkpoint-key model_ema
+    #[arg(long, conflicts_with = "checkpoint_key")]
     pub use_ema: bool,
+    /// Name of the state dict to take from a training checkpoint [default: model, state_dict, …]
+    #[arg(long, value_name = "KEY")]
+    pub checkpoint_key: Option<String>,
     /// Classes of the head; a head of another number is replaced by a fresh one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub num_classes: Option<u32>,

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Ok(commands::Done::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            say(format!("error: {error:#}"));
+            say(format!("error: {error}")); // its causes are within
             let usage = error.downcast_ref::<biformer::Error>();
             let usage = matches!(usage, Some(biformer::Error::Option { .. }));
             if usage { ExitCode::from(2) } else { ExitCode::FAILURE }

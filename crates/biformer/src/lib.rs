@@ -1,4 +1,31 @@
-//! BiFormer: a vision transformer with bi-level routing attention (Zhu et al., CVPR 2023).
+//! BiFormer: a vision transformer with bi-level routing attention (Zhu et al., CVPR 2023,
+//! <https://arxiv.org/abs/2303.08810>), as a library.
+//!
+//! A guided tour, from the bottom up:
+//!
+//! - [`attention`]: bi-level routing attention as a module, and the attention to all tokens of
+//!   stage 4. The operators below it are in the crate `biformer_ops`.
+//! - [`layers`]: patch embedding, perceptron, stochastic depth.
+//! - [`models`]: the backbone in all its variants; pictures in, the maps C2–C5 out.
+//! - [`weights`]: official checkpoints and our own files, strict both ways.
+//! - [`data`]: pictures from files to numbers, as Pillow and timm have them.
+//! - [`classification`]: backbone with a head; evaluation and prediction.
+//! - [`train`]: recipe, optimizer, schedule, a run that can be resumed bit for bit.
+//! - [`analysis`], [`visualize`]: what a model costs, and pictures of what it says.
+//!
+//! The backend is a value, Burn's `Device`; no type here has a parameter for it.
+//!
+//! ```
+//! use biformer::models::BiFormerConfig;
+//! use burn::tensor::{Device, Tensor};
+//!
+//! let device = Device::default();
+//! let backbone = BiFormerConfig::nano().init(&device);
+//! let picture = Tensor::zeros([1, 3, 64, 64], &device);
+//! let [c2, .., c5] = backbone.forward_features(picture);
+//! assert_eq!(c2.dims(), [1, 32, 16, 16]); // stride 4
+//! assert_eq!(c5.dims(), [1, 256, 2, 2]); // stride 32
+//! ```
 
 pub mod analysis;
 pub mod attention;

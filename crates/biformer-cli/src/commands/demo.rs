@@ -10,7 +10,7 @@ use biformer::classification::{
     LoadOptions, LoadedClassifier, Prediction, color_histogram, evaluate, load_classifier, predict,
 };
 use biformer::data::shapes::{self, ShapesConfig, render_split, write_image_folder};
-use biformer::data::{ImageFolder, RgbImage, Samples, Split, decode, split_folder};
+use biformer::data::{DataLoader, ImageFolder, RgbImage, Split, decode, split_folder};
 use biformer::train::{Outcome, Recipe, RunFolder, train};
 use biformer::visualize::{Tile, contact_sheet, write_png};
 use burn::tensor::Device;
@@ -52,8 +52,8 @@ pub fn run(args: &DemoArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let folder = ImageFolder::open_with_classes(folder, &loaded.info.classes)?;
     let sheet = root.join("predictions.png");
     draw_predictions(&loaded, &folder, &sheet, &device)?;
-    let samples = Samples { samples: folder.samples, batch_size: 64, shuffle: false, seed: 0 };
-    let result = evaluate(&loaded.model, samples, loaded.info.transform, &device, |_| {
+    let loader = DataLoader { samples: folder.samples, batch_size: 64, shuffle: false, seed: 0 };
+    let result = evaluate(&loaded.model, loader, loaded.info.transform, &device, |_| {
         if stop.load(Ordering::Relaxed) {
             ControlFlow::Break(())
         } else {
@@ -116,7 +116,7 @@ fn recipe(args: &DemoArgs, root: &Path) -> Recipe {
     let data = std::path::absolute(root.join("data")).unwrap_or_else(|_| root.join("data"));
     Recipe {
         data: Some(data),
-        epochs: args.epochs.unwrap_or(6),
+        epochs: args.epochs.unwrap_or(4),
         batch_size: 16,
         lr: 1.5e-3,
         warmup_epochs: 0.25,

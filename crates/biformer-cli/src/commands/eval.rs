@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use biformer::classification::{evaluate, imagenet1k_classes};
-use biformer::data::{ImageFolder, Samples, Split, split_folder};
+use biformer::data::{DataLoader, ImageFolder, Split, split_folder};
 use serde_json::json;
 
 use super::{Done, load, plural, print, shown};
@@ -19,7 +19,7 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let loaded = load(&args.checkpoint, &args.transform, &device)?;
     let folder = open(&val_folder(&args.data)?, &loaded.info.classes)?;
     let images = folder.samples.len();
-    let samples = Samples {
+    let loader = DataLoader {
         samples: folder.samples,
         batch_size: args.batch_size.into(),
         shuffle: false,
@@ -29,7 +29,7 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let start = Instant::now();
     let mut progress = Progress::new();
     let mut done = 0;
-    let result = evaluate(&loaded.model, samples, loaded.info.transform, &device, |batch| {
+    let result = evaluate(&loaded.model, loader, loaded.info.transform, &device, |batch| {
         done += batch.labels.len() + batch.skipped.len();
         for (_, reason) in &batch.skipped {
             progress.line(format!("warning: skipped: {reason}"));

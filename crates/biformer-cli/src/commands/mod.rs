@@ -37,7 +37,10 @@ fn load(
     let path = resolve(&args.checkpoint)?;
     let options = LoadOptions {
         model: args.model.clone(),
-        key: args.use_ema.then(|| "model_ema".to_owned()),
+        key: match args.use_ema {
+            true => Some("model_ema".to_owned()),
+            false => args.checkpoint_key.clone(),
+        },
         num_classes: args.num_classes.map(|classes| classes as usize),
         ..LoadOptions::default()
     };

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use biformer::Error;
 use biformer::train::{Outcome, Recipe, RunFolder, train};
 use biformer::weights::resolve;
 use serde_json::json;
@@ -35,7 +36,9 @@ pub fn run(args: &TrainArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         progress.show(event);
     });
     progress.finish();
-    if outcome.is_err() && run.recipe().exists() {
+    // A loss that is no number would be none again.
+    let can_go_on = !matches!(outcome, Ok(_) | Err(Error::Training(_)));
+    if can_go_on && run.recipe().exists() {
         say(format!("the run is kept; go on with\n  biformer train --resume {root}"));
     }
     match outcome? {

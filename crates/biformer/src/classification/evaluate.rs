@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::{Accuracy, ImageClassifier, cross_entropy};
-use crate::data::{Batch, EvalTransform, Samples};
+use crate::data::{Batch, DataLoader, EvalTransform};
 
 /// Result of [`evaluate`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,10 +18,10 @@ pub struct Evaluation {
     pub skipped: usize,
 }
 
-/// Runs `model` over `samples`; `observe` sees every batch and may break off, which gives `None`.
+/// Runs `model` over the pictures of `loader`; `observe` sees every batch and may break off, which gives `None`.
 pub fn evaluate(
     model: &ImageClassifier,
-    samples: Samples,
+    loader: DataLoader,
     transform: EvalTransform,
     device: &Device,
     mut observe: impl FnMut(&Batch) -> ControlFlow<()>,
@@ -29,7 +29,7 @@ pub fn evaluate(
     let img_size = transform.img_size;
     let mut evaluation = Evaluation::default();
     let mut loss_sum = 0.0;
-    for batch in samples.load(0, 0, Box::new(move |image, _| transform.apply(image))) {
+    for batch in loader.epoch(0, 0, Box::new(move |image, _| transform.apply(image))) {
         if observe(&batch).is_break() {
             return None;
         }

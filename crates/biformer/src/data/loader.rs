@@ -3,9 +3,10 @@
 //! The content of a batch depends on seed, epoch and position alone, never on the number of
 //! threads, so that a run that is interrupted can go on exactly where it was.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -33,9 +34,9 @@ pub struct Batch {
 /// From a picture and its own source of randomness to `[3, height, width]` numbers.
 pub type Transform = dyn Fn(&RgbImage, &mut StdRng) -> Vec<f32> + Send + Sync;
 
-/// What a loader goes through.
+/// Pictures in batches, epoch after epoch.
 #[derive(Clone, Debug)]
-pub struct Samples {
+pub struct DataLoader {
     /// Path and class of each picture.
     pub samples: Vec<(PathBuf, usize)>,
     pub batch_size: usize,
@@ -45,7 +46,7 @@ pub struct Samples {
     pub seed: u64,
 }
 
-impl Samples {
+impl DataLoader {
     /// Batches in an epoch.
     pub fn batches(&self) -> usize {
         let full = self.samples.len() / self.batch_size;
@@ -53,13 +54,13 @@ impl Samples {
     }
 
     /// The batches of `epoch` from number `first` on.
-    pub fn load(self, epoch: usize, first: usize, transform: Box<Transform>) -> Batches {
+    pub fn epoch(self, epoch: usize, first: usize, transform: Box<Transform>) -> Batches {
         let (sender, receiver) = sync_channel(PREFETCH);
         let mut order: Vec<usize> = (0..self.samples.len()).collect();
         if self.shuffle {
             order.shuffle(&mut rng(self.seed, epoch, usize::MAX));
         }
-        thread::spawn(move || {
+        let worker = thread::spawn(move || {
             let batches = order.chunks(self.batch_size).take(self.batches()).skip(first);
             for indices in batches {
                 let batch = load_batch(&self, indices, epoch, &transform);
@@ -68,32 +69,45 @@ impl Samples {
                 }
             }
         });
-        Batches { receiver }
+        Batches { receiver, worker: Some(worker) }
     }
 }
 
 /// The batches of one epoch in order.
 pub struct Batches {
     receiver: Receiver<Batch>,
+    worker: Option<JoinHandle<()>>,
 }
 
 impl Iterator for Batches {
     type Item = Batch;
 
     fn next(&mut self) -> Option<Batch> {
-        self.receiver.recv().ok()
+        let batch = self.receiver.recv().ok();
+        // A worker that died must not pass for an epoch that has ended.
+        if batch.is_none()
+            && let Some(Err(panic)) = self.worker.take().map(JoinHandle::join)
+        {
+            resume_unwind(panic);
+        }
+        batch
     }
 }
 
-fn load_batch(samples: &Samples, indices: &[usize], epoch: usize, transform: &Transform) -> Batch {
+fn load_batch(
+    loader: &DataLoader,
+    indices: &[usize],
+    epoch: usize,
+    transform: &Transform,
+) -> Batch {
     let load = |&index: &usize| -> Result<Vec<f32>> {
-        let image = decode(&samples.samples[index].0)?;
-        Ok(transform(&image, &mut rng(samples.seed, epoch, index)))
+        let image = decode(&loader.samples[index].0)?;
+        Ok(transform(&image, &mut rng(loader.seed, epoch, index)))
     };
     let pictures: Vec<_> = indices.par_iter().map(load).collect();
     let mut batch = Batch { pixels: Vec::new(), labels: Vec::new(), skipped: Vec::new() };
     for (&index, picture) in indices.iter().zip(pictures) {
-        let (path, label) = &samples.samples[index];
+        let (path, label) = &loader.samples[index];
         match picture {
             Ok(pixels) => {
                 batch.pixels.extend_from_slice(&pixels);

@@ -2,7 +2,7 @@
 //!
 //! A data set in ImageFolder layout is listed by [`ImageFolder`], a file becomes an `RgbImage` in
 //! [`decode`], [`EvalTransform`] or [`TrainTransform`] turns that into normalised `f32` values
-//! in `[3, height, width]` order, and [`Samples`] does both on worker threads, batch by batch.
+//! in `[3, height, width]` order, and [`DataLoader`] does both on worker threads, batch by batch.
 //! [`resize`] and [`pil_ops`] give the pixels that Pillow gives, because the published weights
 //! were trained on Pillow's pixels. [`shapes`] draws a data set of its own. This module knows
 //! files and pictures; it knows no tensor, no device and no model.
@@ -17,7 +17,7 @@ mod transforms;
 
 pub use self::image::{MAX_FILE_BYTES, MAX_PIXELS, decode, decode_bytes, is_image_file};
 pub use image_folder::{ImageFolder, Split, split_folder};
-pub use loader::{Batch, Batches, Samples, Transform};
+pub use loader::{Batch, Batches, DataLoader, Transform};
 pub use resample::{Filter, resize};
 pub use transforms::{EvalTransform, Normalize, TrainTransform};
 

@@ -16,7 +16,7 @@ use crate::classification::{
     load_classifier, save_classifier, to_tensors,
 };
 use crate::data::{
-    Batch, EvalTransform, ImageFolder, Samples, Split, TrainTransform, split_folder,
+    Batch, DataLoader, EvalTransform, ImageFolder, Split, TrainTransform, split_folder,
 };
 use crate::models::BiFormerConfig;
 use crate::weights::{KeyStyle, load_state_dict, state_dict};
@@ -151,7 +151,7 @@ fn train_epoch(
     let speed = |images: usize| images as f64 / start.elapsed().as_secs_f64();
     let Progress { epoch, step: first, .. } = state.progress;
     let transform = Box::new(move |image: &_, rng: &mut _| transform.apply(image, rng));
-    for batch in data.train.clone().load(epoch, first, transform) {
+    for batch in data.train.clone().epoch(epoch, first, transform) {
         let step = state.progress.step;
         let lr = recipe.lr_at(epoch, step, steps);
         report_skipped(&batch, observe);
@@ -221,8 +221,8 @@ fn report_skipped(batch: &Batch, observe: &mut dyn FnMut(Event<'_>)) {
 
 /// The pictures of a run.
 struct Data {
-    train: Samples,
-    val: Samples,
+    train: DataLoader,
+    val: DataLoader,
     train_transform: TrainTransform,
     info: ClassifierInfo,
 }
@@ -236,10 +236,10 @@ impl Data {
         let train = ImageFolder::open(&split_folder(root, Split::Train)?)?;
         let val = ImageFolder::open_with_classes(&split_folder(root, Split::Val)?, &train.classes)?;
         let Recipe { batch_size, seed, .. } = *recipe;
-        let samples = |samples, shuffle| Samples { samples, batch_size, shuffle, seed };
+        let loader = |samples, shuffle| DataLoader { samples, batch_size, shuffle, seed };
         Ok(Self {
-            train: samples(train.samples, true),
-            val: samples(val.samples, false),
+            train: loader(train.samples, true),
+            val: loader(val.samples, false),
             train_transform: TrainTransform {
                 scale: recipe.scale.into(),
                 ratio: recipe.ratio.into(),
@@ -362,7 +362,7 @@ impl State {
             let Progress { epoch, step, .. } = self.progress;
             return Err(Error::Training(format!(
                 "the loss is {loss_value} in epoch {} at step {}, learning rate {lr:.2e}; lower the \
-                 learning rate and start from the last checkpoint",
+                 learning rate or warm up longer, in a new run",
                 epoch + 1,
                 step + 1
             )));

@@ -63,7 +63,7 @@ impl Default for Recipe {
             initial_checkpoint: None,
             img_size: 64,
             crop_pct: 1.0,
-            epochs: 20,
+            epochs: 15,
             batch_size: 64,
             seed: 0,
             lr: 2e-3,

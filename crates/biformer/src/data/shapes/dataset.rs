@@ -27,7 +27,7 @@ pub struct ShapesConfig {
 impl Default for ShapesConfig {
     /// The set of `biformer demo`: 2400 pictures to learn from, 800 to be judged by.
     fn default() -> Self {
-        Self { img_size: 64, train_per_class: 300, val_per_class: 100, seed: 0 }
+        Self { img_size: 64, train_per_class: 250, val_per_class: 100, seed: 0 }
     }
 }
 

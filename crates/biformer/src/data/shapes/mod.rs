@@ -3,7 +3,7 @@
 //! The label is in the outline and nowhere else. Colours, textures, position, size, rotation,
 //! clutter and the bar in front are drawn before anything asks for the class (`scene.rs`),
 //! so they follow one distribution for all classes and a colour histogram learns nothing from
-//! them. A small network learns the set in about a minute on two CPU cores.
+//! them.
 //!
 //! ```
 //! use biformer::data::shapes::{CLASSES, ShapesConfig, Split, render};

@@ -159,7 +159,7 @@ pub struct CheckpointArgs {
 #[derive(Debug, Args)]
 pub struct TransformArgs {
     /// Side of the pictures that the model sees [default: what the file says, else 224]
-    #[arg(long, visible_alias = "imgsz", value_parser = clap::value_parser!(u16).range(32..=4096))]
+    #[arg(long, visible_alias = "imgsz", value_parser = clap::value_parser!(u16).range(32..=2048))]
     pub img_size: Option<u16>,
     /// Share of the shorter side to keep [default: what the file says, else 0.875]
     #[arg(long)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use biformer::classification::{evaluate, imagenet1k_classes};
+use biformer::classification::{evaluate, imagenet1k_classes, imagenet1k_wordnet_ids};
 use biformer::data::{DataLoader, ImageFolder, Split, split_folder};
 use serde_json::json;
 
@@ -65,6 +65,7 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         "seconds": seconds,
         "images_per_second": result.accuracy.images as f64 / seconds,
         "model": loaded.info.model,
+        "output": null,
         "checkpoint": args.checkpoint.checkpoint,
         "data": shown(&args.data),
     });
@@ -74,16 +75,11 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
 
 /// The pictures, labelled with the model's classes.
 fn open(folder: &Path, classes: &[String]) -> Result<ImageFolder, biformer::Error> {
-    // ImageNet's folders are WordNet ids: sorted, they are in the order of the logits.
-    let is_wordnet_id = |name: &String| {
-        let number = name.strip_prefix('n').unwrap_or_default();
-        number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    if classes == imagenet1k_classes() {
-        let found = ImageFolder::open(folder)?;
-        if found.classes.len() == classes.len() && found.classes.iter().all(is_wordnet_id) {
-            return Ok(found);
-        }
+    // The folders of ImageNet and its subsets are WordNet ids, not the names that people read.
+    if classes == imagenet1k_classes()
+        && let Ok(found) = ImageFolder::open_with_classes(folder, &imagenet1k_wordnet_ids())
+    {
+        return Ok(found);
     }
     ImageFolder::open_with_classes(folder, classes)
 }

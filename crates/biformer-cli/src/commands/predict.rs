@@ -15,7 +15,7 @@ use crate::args::{Format, PredictArgs};
 use crate::device;
 use crate::progress::say;
 
-/// Pictures in one pass of the model.
+/// Pictures of 224² in one pass of the model; of larger ones, fewer.
 const BATCH: usize = 16;
 const STDIN: &str = "-";
 
@@ -26,7 +26,9 @@ pub fn run(args: &PredictArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let mut printer = Printer::new(args.format, &loaded.info, &pictures);
     let mut failures = 0;
     printer.start()?;
-    for paths in pictures.chunks(BATCH) {
+    let size = loaded.info.transform.img_size;
+    let batch = (BATCH * 224 * 224 / (size * size)).clamp(1, BATCH);
+    for paths in pictures.chunks(batch) {
         if stop.load(Ordering::Relaxed) {
             printer.finish()?;
             say(format!("interrupted after {} pictures", printer.printed));

@@ -22,5 +22,28 @@ pub use predict::{Prediction, predict};
 /// sorted WordNet ids. From timm (Apache-2.0) and anishathalye/imagenet-simple-labels (public
 /// domain).
 pub fn imagenet1k_classes() -> Vec<String> {
-    include_str!("imagenet1k_classes.txt").lines().map(str::to_owned).collect()
+    imagenet1k().map(|(_, name)| name.to_owned()).collect()
+}
+
+/// WordNet ids of the ImageNet-1K classes, the names of the folders of the data set, in the same
+/// order.
+pub fn imagenet1k_wordnet_ids() -> Vec<String> {
+    imagenet1k().map(|(id, _)| id.to_owned()).collect()
+}
+
+fn imagenet1k() -> impl Iterator<Item = (&'static str, &'static str)> {
+    include_str!("imagenet1k_classes.tsv").lines().filter_map(|line| line.split_once('\t'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn imagenet1k_has_a_thousand_classes_in_order_of_their_ids() {
+        let (ids, names) = (imagenet1k_wordnet_ids(), imagenet1k_classes());
+        assert_eq!((ids.len(), names.len()), (1000, 1000));
+        assert!(ids.is_sorted());
+        assert_eq!((ids[0].as_str(), names[0].as_str()), ("n01440764", "tench"));
+    }
 }

@@ -116,7 +116,7 @@ fn recipe(args: &DemoArgs, root: &Path) -> Recipe {
     let data = std::path::absolute(root.join("data")).unwrap_or_else(|_| root.join("data"));
     Recipe {
         data: Some(data),
-        epochs: args.epochs.unwrap_or(4),
+        epochs: args.epochs.unwrap_or(5),
         batch_size: 16,
         lr: 1.5e-3,
         warmup_epochs: 0.25,

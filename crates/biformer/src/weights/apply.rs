@@ -71,16 +71,27 @@ pub fn load_state_dict<M: Module>(
 /// Running statistics that a training thread has not yet published are not seen: take the
 /// state dict of `module.valid()`.
 pub fn state_dict<M: Module>(module: &M, style: KeyStyle) -> StateDict {
-    let mut collector = Collector { names: Names::new(style), state_dict: StateDict::new() };
-    module.visit(&mut collector);
-    collector.state_dict
+    let mut state_dict = StateDict::new();
+    visit_weights(module, style, |key, shape, values| {
+        state_dict.insert(key, StateTensor { shape, data: values() });
+    });
+    state_dict
 }
 
 /// Official key and shape of all weights of the module, without initialising them.
 pub fn keys_and_shapes<M: Module>(module: &M, style: KeyStyle) -> Vec<(String, Vec<usize>)> {
-    let mut shapes = Shapes { names: Names::new(style), keys: Vec::new() };
-    module.visit(&mut shapes);
-    shapes.keys
+    let mut keys = Vec::new();
+    visit_weights(module, style, |key, shape, _| keys.push((key, shape)));
+    keys
+}
+
+/// Calls `visit` with official key and shape of each weight, and a way to its values.
+fn visit_weights<M: Module>(
+    module: &M,
+    style: KeyStyle,
+    visit: impl FnMut(String, Vec<usize>, &dyn Fn() -> Vec<f32>),
+) {
+    module.visit(&mut Visitor { names: Names::new(style), visit });
 }
 
 /// Where a visitor or mapper stands in the module.
@@ -167,12 +178,12 @@ impl ModuleMapper for Loader {
     }
 }
 
-struct Collector {
+struct Visitor<F> {
     names: Names,
-    state_dict: StateDict,
+    visit: F,
 }
 
-impl ModuleVisitor for Collector {
+impl<F: FnMut(String, Vec<usize>, &dyn Fn() -> Vec<f32>)> ModuleVisitor for Visitor<F> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.names.enter(name, container);
     }
@@ -183,36 +194,14 @@ impl ModuleVisitor for Collector {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let key = self.names.key();
-        let value = param.val();
-        let shape = value.dims();
-        let data = value.into_data_as::<f32>().try_into_vec().expect("the data is float32");
-        let data = match self.names.is_linear_weight() {
-            true => transpose(&data, shape[0]),
-            false => data,
+        let shape = param.lazy_shape().to_vec();
+        let is_linear_weight = self.names.is_linear_weight();
+        let values = || {
+            let data = param.val().into_data_as::<f32>().try_into_vec().expect("float32 data");
+            if is_linear_weight { transpose(&data, shape[0]) } else { data }
         };
-        let shape = self.names.official_shape(&shape, &key);
-        self.state_dict.insert(key, StateTensor { shape, data });
-    }
-}
-
-struct Shapes {
-    names: Names,
-    keys: Vec<(String, Vec<usize>)>,
-}
-
-impl ModuleVisitor for Shapes {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.names.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.names.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let key = self.names.key();
-        let shape = self.names.official_shape(&param.lazy_shape().to_vec(), &key);
-        self.keys.push((key, shape));
+        let official_shape = self.names.official_shape(&shape, &key);
+        (self.visit)(key, official_shape, &values);
     }
 }
 

@@ -30,10 +30,11 @@ const OWED: [(&str, &str); 16] = [
 
 /// The folder of the fixtures, and whether it was asked for by name.
 pub fn folder() -> (PathBuf, bool) {
-    if let Some(folder) = std::env::var_os("BIFORMER_FIXTURES") {
-        return (PathBuf::from(folder), true);
-    }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    if let Some(folder) = std::env::var_os("BIFORMER_FIXTURES") {
+        // Tests run in the folder of their crate, cargo is called in that of the workspace.
+        return (workspace.join(folder), true);
+    }
     let full = workspace.join("../shared/fixtures");
     if full.is_dir() { (full, false) } else { (workspace.join("fixtures"), false) }
 }

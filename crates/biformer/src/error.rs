@@ -11,6 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// comes from outside the program ends here.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs)] // of the fields of the variants: their names say it
 pub enum Error {
     /// The operating system refused to read or write `path`.
     #[error("{}: cannot {action}: {source}", path.display())]

@@ -37,6 +37,7 @@ pub struct BraConfig {
     pub n_win: usize,
     /// Regions that each region attends to, the paper's k.
     pub topk: usize,
+    /// How sizes that do not divide are cut.
     #[config(default = "RegionRule::PadFirst")]
     pub region_rule: RegionRule,
     /// Whether padded tokens are left out of routing and attention. Off in the official models.
@@ -47,9 +48,13 @@ pub struct BraConfig {
 /// Bi-level routing attention (Zhu et al., CVPR 2023).
 #[derive(Module, Debug)]
 pub struct BiLevelRoutingAttention {
+    /// Q, K and V in one projection (Eq. 3).
     pub qkv: Linear,
+    /// Local context enhancement of V (Eq. 7).
     pub lce: DepthwiseConv,
+    /// Output projection.
     pub output: Linear,
+    /// What it was built from.
     #[module(skip)]
     pub config: BraConfig,
 }

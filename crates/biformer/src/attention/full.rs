@@ -28,6 +28,7 @@ pub struct FullAttentionConfig {
     /// Heads; must divide `dim`. The official models always have 8.
     #[config(default = 8)]
     pub num_heads: usize,
+    /// What the local enhancement looks at.
     #[config(default = "Lepe::Input")]
     pub lepe: Lepe,
 }
@@ -35,9 +36,13 @@ pub struct FullAttentionConfig {
 /// Multi-head attention of all tokens to all tokens; scale `head_dim^-0.5`, no qkv bias.
 #[derive(Module, Debug)]
 pub struct FullAttention {
+    /// Q, K and V in one projection, without bias.
     pub qkv: Linear,
+    /// Local enhancement, if there is one.
     pub lce: Option<DepthwiseConv>,
+    /// Output projection.
     pub output: Linear,
+    /// What it was built from.
     #[module(skip)]
     pub config: FullAttentionConfig,
 }

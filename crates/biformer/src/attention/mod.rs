@@ -14,7 +14,9 @@ use burn::tensor::{Device, Int, Tensor};
 /// Configuration of [`Attention`].
 #[derive(Config, Debug)]
 pub enum AttentionConfig {
+    /// Bi-level routing attention.
     Bra(BraConfig),
+    /// Attention to all tokens.
     Full(FullAttentionConfig),
 }
 
@@ -42,12 +44,14 @@ pub struct AttentionTrace {
 /// The routing of one bi-level routing attention.
 #[derive(Clone, Debug)]
 pub struct Routing {
+    /// How the map was cut into regions.
     pub grid: RegionGrid,
     /// I^r of Eq. 5, `[batch, regions, topk]`
     pub region_graph: Tensor<3, Int>,
 }
 
 impl AttentionConfig {
+    /// The attention with fresh weights.
     pub fn init(&self, device: &Device) -> Attention {
         match self {
             Self::Bra(config) => Attention::Bra(config.init(device)),

@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 /// Counts of right answers, to be added up over batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
+    /// Pictures seen.
     pub images: usize,
+    /// Pictures whose class has the highest score.
     pub top1_hits: usize,
+    /// Pictures whose class is among the five highest scores.
     pub top5_hits: usize,
 }
 

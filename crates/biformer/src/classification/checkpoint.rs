@@ -44,7 +44,9 @@ pub struct LoadOptions {
 /// What [`load_classifier`] found.
 #[derive(Debug)]
 pub struct LoadedClassifier {
+    /// The classifier.
     pub model: ImageClassifier,
+    /// How to use it.
     pub info: ClassifierInfo,
     /// Classes of the head in the file, if it was replaced.
     pub replaced_head: Option<usize>,

@@ -11,6 +11,7 @@ use crate::data::{Batch, DataLoader, EvalTransform};
 /// Result of [`evaluate`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
+    /// Hits over all pictures.
     pub accuracy: Accuracy,
     /// Mean cross entropy without label smoothing.
     pub loss: f64,

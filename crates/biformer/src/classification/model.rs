@@ -11,7 +11,9 @@ use crate::models::{BiFormer, BiFormerConfig};
 /// Configuration of [`ImageClassifier`].
 #[derive(Config, Debug)]
 pub struct ImageClassifierConfig {
+    /// What features come from.
     pub backbone: BiFormerConfig,
+    /// Classes of the head.
     #[config(default = 1000)]
     pub num_classes: usize,
 }
@@ -19,12 +21,16 @@ pub struct ImageClassifierConfig {
 /// A backbone with a classification head.
 #[derive(Module, Debug)]
 pub struct ImageClassifier {
+    /// What features come from.
     pub backbone: BiFormer,
+    /// Batch norm before the mean over the map.
     pub norm: BatchNorm,
+    /// From features to logits.
     pub head: Linear,
 }
 
 impl ImageClassifierConfig {
+    /// The classifier with fresh weights.
     pub fn init(&self, device: &Device) -> ImageClassifier {
         let [.., dim] = self.backbone.embed_dims;
         ImageClassifier {

@@ -39,10 +39,12 @@ pub type Transform = dyn Fn(&RgbImage, &mut StdRng) -> Vec<f32> + Send + Sync;
 pub struct DataLoader {
     /// Path and class of each picture.
     pub samples: Vec<(PathBuf, usize)>,
+    /// Pictures in a batch.
     pub batch_size: usize,
     /// Whether the order is shuffled by seed and epoch, and an incomplete last batch left out
     /// (unless it is the only one).
     pub shuffle: bool,
+    /// Seed of order and augmentation.
     pub seed: u64,
 }
 

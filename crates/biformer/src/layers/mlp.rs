@@ -20,11 +20,14 @@ pub struct MlpConfig {
 /// Linear, exact (erf) GELU, linear.
 #[derive(Module, Debug)]
 pub struct Mlp {
+    /// `dim` to `dim * ratio`.
     pub fc1: Linear,
+    /// `dim * ratio` to `dim`.
     pub fc2: Linear,
 }
 
 impl MlpConfig {
+    /// The perceptron with fresh weights.
     pub fn init(&self, device: &Device) -> Mlp {
         let hidden = self.dim * self.ratio;
         Mlp {

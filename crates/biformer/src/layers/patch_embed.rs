@@ -25,6 +25,7 @@ pub enum PatchEmbedKind {
 /// Configuration of [`PatchEmbed`].
 #[derive(Config, Debug)]
 pub struct PatchEmbedConfig {
+    /// Overlapping or not.
     pub kind: PatchEmbedKind,
     /// Channels in; the stem has 3.
     pub channels_in: usize,
@@ -38,43 +39,58 @@ pub struct PatchEmbedConfig {
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // four of them in a model
 pub enum PatchEmbed {
+    /// Stem of T, S and B.
     OverlappedStem(OverlappedStem),
+    /// Merging of T, S and B.
     OverlappedMerging(OverlappedMerging),
+    /// Stem of the Swin layout.
     Stem(Stem),
+    /// Merging of the Swin layout.
     Merging(Merging),
 }
 
 /// Two 3 × 3 convolutions of stride 2: stride 4 in all.
 #[derive(Module, Debug)]
 pub struct OverlappedStem {
+    /// 3 × 3, stride 2, to half the channels.
     pub conv1: Conv2d,
+    /// After the first convolution; a GELU follows.
     pub norm1: BatchNorm,
+    /// 3 × 3, stride 2.
     pub conv2: Conv2d,
+    /// After the second convolution.
     pub norm2: BatchNorm,
 }
 
 /// One 3 × 3 convolution of stride 2.
 #[derive(Module, Debug)]
 pub struct OverlappedMerging {
+    /// 3 × 3, stride 2.
     pub conv: Conv2d,
+    /// After the convolution.
     pub norm: BatchNorm,
 }
 
 /// One 4 × 4 convolution of stride 4.
 #[derive(Module, Debug)]
 pub struct Stem {
+    /// 4 × 4, stride 4.
     pub conv: Conv2d,
+    /// After the convolution.
     pub norm: BatchNorm,
 }
 
 /// Norm, then one 2 × 2 convolution of stride 2.
 #[derive(Module, Debug)]
 pub struct Merging {
+    /// Before the convolution.
     pub norm: BatchNorm,
+    /// 2 × 2, stride 2.
     pub conv: Conv2d,
 }
 
 impl PatchEmbedConfig {
+    /// The embedding with fresh weights.
     pub fn init(&self, device: &Device) -> PatchEmbed {
         let &Self { channels_in, channels_out, .. } = self;
         let half = channels_out / 2;

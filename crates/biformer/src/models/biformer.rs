@@ -49,11 +49,13 @@ pub struct BiFormerConfig {
     /// Routed regions of stages 1 to 3, the paper's k.
     #[config(default = "[1, 4, 16]")]
     pub topks: [usize; 3],
+    /// Stem and merging, overlapping or not.
     #[config(default = "PatchEmbedKind::Overlapped")]
     pub patch_embed: PatchEmbedKind,
     /// Whether blocks encode positions with a 3 × 3 depthwise convolution.
     #[config(default = true)]
     pub pos_embed: bool,
+    /// How sizes that do not divide are cut into regions.
     #[config(default = "RegionRule::PadFirst")]
     pub region_rule: RegionRule,
     /// Local enhancement of stage 4.
@@ -177,9 +179,13 @@ impl BiFormerConfig {
 /// The backbone.
 #[derive(Module, Debug)]
 pub struct BiFormer {
+    /// The embedding in front of each stage.
     pub downsample_layers: Vec<PatchEmbed>,
+    /// The blocks of each stage.
     pub stages: Vec<Stage>,
+    /// A layer norm for each map, for dense tasks.
     pub extra_norms: Option<Vec<LayerNorm>>,
+    /// What it was built from.
     #[module(skip)]
     pub config: BiFormerConfig,
 }

@@ -16,25 +16,35 @@ pub(crate) const LAYER_NORM_EPS: f64 = 1e-6;
 pub struct BlockConfig {
     /// Channels in and out.
     pub dim: usize,
+    /// What the block holds as attention.
     pub attention: AttentionConfig,
     /// Whether a 3 × 3 depthwise convolution encodes positions (T, S, B; not the Swin layout).
     pub pos_embed: bool,
+    /// Hidden channels of the perceptron per channel.
     pub mlp_ratio: usize,
+    /// Stochastic depth of both branches.
     pub drop_path: f64,
 }
 
 /// x + dwconv(x), then x + attention(norm(x)), then x + mlp(norm(x)).
 #[derive(Module, Debug)]
 pub struct Block {
+    /// Position encoding, if there is one.
     pub pos_embed: Option<DepthwiseConv>,
+    /// In front of the attention.
     pub norm1: LayerNorm,
+    /// The attention.
     pub attn: Attention,
+    /// In front of the perceptron.
     pub norm2: LayerNorm,
+    /// The perceptron.
     pub mlp: Mlp,
+    /// Stochastic depth of both branches.
     pub drop_path: DropPath,
 }
 
 impl BlockConfig {
+    /// The block with fresh weights.
     pub fn init(&self, device: &Device) -> Block {
         let norm = || LayerNormConfig::new(self.dim).with_epsilon(LAYER_NORM_EPS).init(device);
         Block {

@@ -34,8 +34,11 @@ pub struct Progress {
 /// The state of a run.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
+    /// How far the run has come.
     pub progress: Progress,
+    /// Weights and running statistics by official key.
     pub model: StateDict,
+    /// Moments of the optimizer.
     pub optimizer: StateDict,
 }
 

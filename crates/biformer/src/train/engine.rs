@@ -24,6 +24,7 @@ use crate::{Error, Result};
 
 /// What a run tells while it goes on.
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)] // of the fields of the variants: their names say it
 pub enum Event<'a> {
     /// Before the first step.
     Started { train_images: usize, val_images: usize, classes: usize, parameters: usize },
@@ -46,20 +47,25 @@ pub enum Event<'a> {
 pub struct StepMetrics {
     /// Counted from 1.
     pub epoch: usize,
+    /// Epochs of the run.
     pub epochs: usize,
     /// Counted from 1, within the epoch.
     pub step: usize,
+    /// Steps of an epoch.
     pub steps: usize,
     /// Mean over the epoch so far.
     pub loss: f64,
     /// Training accuracy over the epoch so far.
     pub top1: f64,
+    /// Learning rate of the step.
     pub lr: f64,
+    /// Training pictures a second in this epoch.
     pub images_per_second: f64,
 }
 
 /// How a run ended.
 #[derive(Clone, Debug)]
+#[allow(missing_docs)] // of the fields of the variants: their names say it
 pub enum Outcome {
     /// All epochs are done.
     Finished { metrics: Vec<EpochMetrics>, best_top1: f64, seconds: f64 },

@@ -13,7 +13,9 @@ use crate::weights::{KeyStyle, Names, StateDict, StateTensor};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdamWOptions {
+    /// Decay of the first and of the second moment.
     pub betas: [f64; 2],
+    /// Added to the root of the second moment.
     pub eps: f64,
     /// Decoupled weight decay of tensors of two and more axes.
     pub weight_decay: f64,
@@ -48,6 +50,7 @@ pub fn is_decayed(key: &str, shape: &[usize]) -> bool {
 }
 
 impl AdamW {
+    /// An optimizer without moments yet; `style` names the parameters.
     pub fn new(options: &AdamWOptions, style: KeyStyle) -> Self {
         Self { options: *options, style, moments: BTreeMap::new() }
     }

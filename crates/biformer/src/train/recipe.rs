@@ -24,7 +24,9 @@ pub struct Recipe {
     pub img_size: usize,
     /// Share of the shorter side that evaluation keeps.
     pub crop_pct: f64,
+    /// Passes over the training pictures.
     pub epochs: usize,
+    /// Pictures in a step.
     pub batch_size: usize,
     /// Seed of weights, order of pictures, augmentation and stochastic depth.
     pub seed: u64,
@@ -34,12 +36,16 @@ pub struct Recipe {
     pub min_lr: f64,
     /// Learning rate at the start of warm-up.
     pub warmup_lr: f64,
+    /// Length of the linear warm-up.
     pub warmup_epochs: f64,
     /// Whether the learning rate changes with every step, not only with every epoch.
     pub sched_on_updates: bool,
+    /// Decoupled weight decay of tensors of two and more axes.
     pub weight_decay: f64,
+    /// Decays of the moments of AdamW.
     #[serde(deserialize_with = "pair")]
     pub opt_betas: [f64; 2],
+    /// Added to the root of the second moment of AdamW.
     pub opt_eps: f64,
     /// Stochastic depth of the last block.
     pub drop_path: f64,

@@ -14,10 +14,15 @@ use crate::{Error, Result};
 pub struct EpochMetrics {
     /// Counted from 1.
     pub epoch: usize,
+    /// Mean over the epoch, with label smoothing.
     pub train_loss: f64,
+    /// Accuracy on the augmented pictures of the epoch.
     pub train_top1: f64,
+    /// Mean on the validation set, without label smoothing.
     pub val_loss: f64,
+    /// Accuracy on the validation set.
     pub val_top1: f64,
+    /// Share of validation pictures with their class among the five best.
     pub val_top5: f64,
     /// Learning rate of the last step.
     pub lr: f64,

@@ -10,10 +10,15 @@ use serde::{Deserialize, Serialize};
 /// `--sched-on-updates`). The cosine starts at time 0, so that warm-up cuts its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CosineSchedule {
+    /// Learning rate after warm-up.
     pub lr: f64,
+    /// Learning rate at the end.
     pub min_lr: f64,
+    /// Learning rate at the start of warm-up.
     pub warmup_lr: f64,
+    /// Length of the linear warm-up.
     pub warmup_epochs: f64,
+    /// Length of the cosine.
     pub epochs: f64,
 }
 
@@ -34,10 +39,15 @@ impl CosineSchedule {
 /// mmcv's `PolyLrUpdaterHook` with linear warm-up, by iteration (UperNet's schedule).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolySchedule {
+    /// Learning rate at the start, warm-up aside.
     pub lr: f64,
+    /// Learning rate at the end.
     pub min_lr: f64,
+    /// Exponent; 1 is a straight line.
     pub power: f64,
+    /// Length of the schedule.
     pub max_iters: f64,
+    /// Length of the linear warm-up.
     pub warmup_iters: f64,
     /// Share of the regular rate at iteration 0.
     pub warmup_ratio: f64,

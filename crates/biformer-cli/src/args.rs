@@ -52,6 +52,7 @@ pub struct DemoArgs {
     /// Pictures of each class to learn from
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=5000))]
     pub train_per_class: Option<u16>,
+    /// Seed of pictures, weights and training
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     #[command(flatten)]
@@ -92,10 +93,13 @@ pub struct Overrides {
     /// Share of the shorter side that evaluation keeps
     #[arg(long)]
     pub crop_pct: Option<f64>,
+    /// Passes over the training pictures
     #[arg(long)]
     pub epochs: Option<usize>,
+    /// Pictures in a step
     #[arg(long, visible_alias = "batch", short = 'b')]
     pub batch_size: Option<usize>,
+    /// Seed of weights, order, augmentation and stochastic depth
     #[arg(long)]
     pub seed: Option<u64>,
     /// Learning rate after warm-up
@@ -107,15 +111,19 @@ pub struct Overrides {
     /// Learning rate at the start of warm-up
     #[arg(long)]
     pub warmup_lr: Option<f64>,
+    /// Length of the linear warm-up
     #[arg(long)]
     pub warmup_epochs: Option<f64>,
     /// Change the learning rate with every step (true) or every epoch (false)
     #[arg(long, value_name = "BOOL")]
     pub sched_on_updates: Option<bool>,
+    /// Decoupled weight decay; not for norms and biases
     #[arg(long)]
     pub weight_decay: Option<f64>,
+    /// Decays of the moments of AdamW
     #[arg(long, num_args = 2, value_names = ["BETA1", "BETA2"])]
     pub opt_betas: Option<Vec<f64>>,
+    /// Epsilon of AdamW
     #[arg(long)]
     pub opt_eps: Option<f64>,
     /// Stochastic depth of the last block
@@ -173,6 +181,7 @@ pub struct EvalArgs {
     /// Data set, or its val folder: CLASS/*.jpg
     #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub data: PathBuf,
+    /// Pictures in one pass of the model
     #[arg(long, visible_alias = "batch", short = 'b', default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub batch_size: u16,
@@ -192,6 +201,7 @@ pub struct PredictArgs {
     /// Best classes to show
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub topk: u16,
+    /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
     #[command(flatten)]
@@ -215,6 +225,7 @@ pub struct InfoArgs {
     #[arg(long, visible_alias = "imgsz", default_value_t = 224,
           value_parser = clap::value_parser!(u16).range(32..=8192))]
     pub img_size: u16,
+    /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
 }

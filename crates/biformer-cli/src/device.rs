@@ -13,20 +13,20 @@ pub fn parse(name: &str) -> Result<Device, Error> {
             let index = index.parse::<usize>().map_err(|_| {
                 Error::option("device", format!("`{index}` in `{name}` is no index, as in cuda:1"))
             })?;
-            (kind, index)
+            (kind, Some(index))
         }
-        None => (name, 0),
+        None => (name, None),
     };
     match kind {
-        "cpu" if index == 0 => Ok(Device::flex()),
+        "cpu" if index.is_none() => Ok(Device::flex()),
         #[cfg(feature = "cuda")]
-        "cuda" => Ok(Device::cuda(index)),
+        "cuda" => Ok(Device::cuda(index.unwrap_or(0))),
         #[cfg(feature = "vulkan")]
-        "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DiscreteGpu(index))),
+        "vulkan" => Ok(Device::vulkan(wgpu_kind(index))),
         #[cfg(feature = "wgpu")]
-        "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(index))),
+        "wgpu" => Ok(Device::wgpu(wgpu_kind(index))),
         #[cfg(feature = "metal")]
-        "metal" => Ok(Device::metal(burn::tensor::DeviceKind::DefaultDevice)),
+        "metal" => Ok(Device::metal(wgpu_kind(index))),
         "cuda" | "vulkan" | "wgpu" | "metal" => {
             let build = format!("build with `cargo build --release --features {kind}`");
             Err(Error::option("device", format!("{kind} is not built in; {build}")))
@@ -36,4 +36,11 @@ pub fn parse(name: &str) -> Result<Device, Error> {
             Err(Error::option("device", format!("no device `{name}`; there are {known}")))
         }
     }
+}
+
+/// Without an index, the device that the driver prefers, be it integrated or in software.
+#[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
+fn wgpu_kind(index: Option<usize>) -> burn::tensor::DeviceKind {
+    use burn::tensor::DeviceKind;
+    index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu)
 }

@@ -3,6 +3,9 @@
 use biformer::Error;
 use burn::tensor::Device;
 
+/// Backends that a cargo feature of the same name builds in.
+const GPU: [&str; 4] = ["cuda", "vulkan", "wgpu", "metal"];
+
 /// The device of that name.
 ///
 /// # Errors
@@ -27,13 +30,13 @@ pub fn parse(name: &str) -> Result<Device, Error> {
         "wgpu" => Ok(Device::wgpu(wgpu_kind(index))),
         #[cfg(feature = "metal")]
         "metal" => Ok(Device::metal(wgpu_kind(index))),
-        "cuda" | "vulkan" | "wgpu" | "metal" => {
+        _ if GPU.contains(&kind) => {
             let build = format!("build with `cargo build --release --features {kind}`");
             Err(Error::option("device", format!("{kind} is not built in; {build}")))
         }
         _ => {
-            let known = "cpu, cuda, vulkan, wgpu, metal";
-            Err(Error::option("device", format!("no device `{name}`; there are {known}")))
+            let known = GPU.join(", ");
+            Err(Error::option("device", format!("no device `{name}`; there are cpu, {known}")))
         }
     }
 }

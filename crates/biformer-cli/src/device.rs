@@ -23,13 +23,13 @@ pub fn parse(name: &str) -> Result<Device, Error> {
     match kind {
         "cpu" if index.is_none() => Ok(Device::flex()),
         #[cfg(feature = "cuda")]
-        "cuda" => Ok(Device::cuda(index.unwrap_or(0))),
+        "cuda" => Ok(untested(kind, Device::cuda(index.unwrap_or(0)))),
         #[cfg(feature = "vulkan")]
-        "vulkan" => Ok(Device::vulkan(wgpu_kind(index))),
+        "vulkan" => Ok(untested(kind, Device::vulkan(wgpu_kind(index)))),
         #[cfg(feature = "wgpu")]
-        "wgpu" => Ok(Device::wgpu(wgpu_kind(index))),
+        "wgpu" => Ok(untested(kind, Device::wgpu(wgpu_kind(index)))),
         #[cfg(feature = "metal")]
-        "metal" => Ok(Device::metal(wgpu_kind(index))),
+        "metal" => Ok(untested(kind, Device::metal(wgpu_kind(index)))),
         _ if GPU.contains(&kind) => {
             let build = format!("build with `cargo build --release --features {kind}`");
             Err(Error::option("device", format!("{kind} is not built in; {build}")))
@@ -39,6 +39,15 @@ pub fn parse(name: &str) -> Result<Device, Error> {
             Err(Error::option("device", format!("no device `{name}`; there are cpu, {known}")))
         }
     }
+}
+
+/// On a software Vulkan device probabilities differed from those of the CPU.
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+fn untested(kind: &str, device: Device) -> Device {
+    crate::progress::say(format!(
+        "warning: {kind} is not yet tested against the CPU; do not rely on its results"
+    ));
+    device
 }
 
 /// Without an index, the device that the driver prefers, be it integrated or in software.

@@ -1,9 +1,9 @@
 //! The operators of BiFormer (Zhu et al., CVPR 2023): bi-level routing attention and what a
 //! block needs around it, on channels-last maps (`[batch, height, width, channels]`).
 //!
-//! An operator is a function from tensors to a tensor. Each has a folder: `mod.rs` says what
-//! it computes and with which shapes, `reference.rs` defines it in plain tensor operations;
-//! where a fused kernel pays, `cpu.rs` holds it and `autodiff.rs` its backward pass.
+//! An operator is a function from tensors to a tensor. One with kernels has a folder: `mod.rs`
+//! says what it computes and with which shapes, `reference.rs` defines it in plain tensor
+//! operations, `cpu.rs` holds the fused kernel and `autodiff.rs` its backward pass.
 //! Nothing here knows of weights, pictures or training, so the operators fit anyone's vision
 //! transformer:
 //!

@@ -26,6 +26,8 @@ mod backend;
 mod depthwise_conv;
 mod gelu;
 mod global_attention;
+mod math;
+mod matmul;
 mod regions;
 mod routed_attention;
 mod routing;
@@ -40,3 +42,4 @@ pub use routed_attention::{
     RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_traced,
 };
 pub use routing::{RoutingOptions, affinity, region_means, route, topk_regions};
+pub use simd::instruction_set;

@@ -1,9 +1,31 @@
-//! Plain loops compiled for the widest vectors that the machine has.
+//! Kernels compiled for every instruction set, chosen at run time.
+//!
+//! A kernel is written once. Either as plain loops, which the compiler vectorises
+//! ([`vectorize`]), or over a vector type ([`WithSimd`] and [`dispatch`]), where registers must
+//! be counted. The widest set that the processor has is taken; `BIFORMER_SIMD` forces a lower
+//! one.
 
-use pulp::{Arch, NullaryFnOnce};
+#![allow(unsafe_code)]
 
-/// Runs `kernel` compiled for AVX-512, AVX2 or whatever the processor offers; chosen at run
-/// time.
+use std::sync::OnceLock;
+
+use pulp::{Arch, NullaryFnOnce, Scalar128b};
+pub(crate) use pulp::{Simd, WithSimd};
+
+/// The variable that forces an instruction set.
+const VARIABLE: &str = "BIFORMER_SIMD";
+
+/// Runs `kernel` compiled for the chosen instruction set.
+#[inline(always)]
+pub(crate) fn dispatch<Kernel: WithSimd>(kernel: Kernel) -> Kernel::Output {
+    match arch() {
+        // Four lanes of plain arithmetic: what every 64-bit processor has.
+        Arch::Scalar => Scalar128b.vectorize(kernel),
+        arch => arch.dispatch(kernel),
+    }
+}
+
+/// Runs a kernel of plain loops compiled for the chosen instruction set.
 ///
 /// The compiler vectorises the loops of the kernel, so everything it calls must be inlined
 /// into it (`#[inline(always)]`).
@@ -18,5 +40,82 @@ pub(crate) fn vectorize<R>(kernel: impl FnOnce() -> R) -> R {
             (self.0)()
         }
     }
-    Arch::new().dispatch(Kernel(kernel))
+    arch().dispatch(Kernel(kernel))
+}
+
+/// Name of the chosen instruction set: `avx512`, `avx2`, `neon` or `scalar`.
+///
+/// # Panics
+/// If `BIFORMER_SIMD` names a set that does not exist or that this processor lacks.
+pub fn instruction_set() -> &'static str {
+    name(arch())
+}
+
+fn arch() -> Arch {
+    static ARCH: OnceLock<Arch> = OnceLock::new();
+    *ARCH.get_or_init(|| match std::env::var(VARIABLE) {
+        Ok(wanted) if !wanted.is_empty() => {
+            let available = available();
+            let found = available.iter().copied().find(|&arch| name(arch) == wanted);
+            found.unwrap_or_else(|| {
+                let names: Vec<_> = available.iter().map(|&arch| name(arch)).collect();
+                panic!("{VARIABLE}={wanted}: this processor offers {}", names.join(", "))
+            })
+        }
+        _ => Arch::new(),
+    })
+}
+
+/// What this processor offers, widest first.
+fn available() -> Vec<Arch> {
+    let mut all = vec![Arch::new()];
+    #[cfg(target_arch = "x86_64")]
+    all.extend(pulp::x86::V3::try_new().map(Arch::V3));
+    all.push(Arch::Scalar);
+    all
+}
+
+fn name(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Scalar => "scalar",
+        #[cfg(target_arch = "x86_64")]
+        Arch::V3(_) => "avx2",
+        #[cfg(target_arch = "x86_64")]
+        Arch::V4(_) => "avx512",
+        #[cfg(target_arch = "aarch64")]
+        Arch::Neon(_) => "neon",
+        #[allow(unreachable_patterns)] // the enum may grow
+        _ => "simd",
+    }
+}
+
+/// The vector that starts at `source`.
+///
+/// # Safety
+/// `S::F32_LANES` values can be read there.
+#[inline(always)]
+pub(crate) unsafe fn load<S: Simd>(_: S, source: *const f32) -> S::f32s {
+    // SAFETY: the caller's; any bits are a vector.
+    unsafe { source.cast::<S::f32s>().read_unaligned() }
+}
+
+/// Writes a vector to `target`.
+///
+/// # Safety
+/// `S::F32_LANES` values can be written there.
+#[inline(always)]
+pub(crate) unsafe fn store<S: Simd>(_: S, target: *mut f32, values: S::f32s) {
+    // SAFETY: the caller's.
+    unsafe { target.cast::<S::f32s>().write_unaligned(values) }
+}
+
+/// a · b + c, in one instruction where there is one.
+#[inline(always)]
+pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    // The plain vectors of `dispatch` would call the C library's `fma`.
+    if S::F32_LANES == 4 && S::REGISTER_COUNT == 16 {
+        simd.add_f32s(simd.mul_f32s(a, b), c)
+    } else {
+        simd.mul_add_e_f32s(a, b, c)
+    }
 }

@@ -1,0 +1,226 @@
+//! C = epilogue(A · B) on the CPU: the product under linear layers and convolutions.
+//!
+//! B is cut into panels as wide as a tile of C, each contiguous, so that a tile reads it
+//! from front to back. A is read where it is, or written by its [`Rows`] into a block that fits the
+//! second cache: normalised rows, or the patches of a convolution. The inner dimension is never
+//! split, so that a number of C is one sum in one order, whatever the number of threads.
+
+#![allow(unsafe_code)]
+
+mod kernel;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::simd::{Simd, WithSimd, dispatch};
+
+/// Vectors side by side in a tile.
+const PANEL_VECTORS: usize = 2;
+/// Numbers of a block of A: half of a second cache of 512 KB.
+const BLOCK: usize = 1 << 16;
+/// Multiply-adds of a task below which a thread costs more than it brings.
+const TASK: usize = 1 << 18;
+
+/// B, `[inner, columns]`, as panels `[columns / width, inner, width]`; the last is padded with zeros.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a> {
+    pub values: &'a [f32],
+    pub inner: usize,
+    pub columns: usize,
+}
+
+/// What happens to a number of C before it is written: bias, then activation, then residual.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Epilogue<'a> {
+    /// `[columns]`
+    pub bias: Option<&'a [f32]>,
+    pub gelu: bool,
+    pub residual: Option<Residual<'a>>,
+}
+
+/// A matrix like C.
+#[derive(Clone, Copy)]
+pub(crate) struct Residual<'a> {
+    pub values: &'a [f32],
+    /// Distance of two rows.
+    pub stride: usize,
+}
+
+/// A, row by row.
+pub(crate) trait Rows: Sync {
+    /// These rows, in place or written to `scratch`.
+    fn block<'a>(&'a self, rows: Range<usize>, scratch: &'a mut Vec<f32>) -> Block<'a>;
+}
+
+/// Some rows in memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'a> {
+    pub values: &'a [f32],
+    pub row_stride: usize,
+    pub col_stride: usize,
+}
+
+/// A matrix that is read in place.
+pub(crate) struct Matrix<'a>(pub Block<'a>);
+
+impl Rows for Matrix<'_> {
+    fn block<'a>(&'a self, rows: Range<usize>, _: &'a mut Vec<f32>) -> Block<'a> {
+        let values = self.0.values.get(rows.start * self.0.row_stride..).unwrap_or_default();
+        Block { values, ..self.0 }
+    }
+}
+
+/// Columns of a panel.
+pub(crate) fn panel_width() -> usize {
+    struct Width;
+    impl WithSimd for Width {
+        type Output = usize;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            PANEL_VECTORS * S::F32_LANES
+        }
+    }
+    dispatch(Width)
+}
+
+/// Panels of the matrix whose number at (i, j) is `values[i * row_stride + j * col_stride]`.
+pub(crate) fn pack(b: Block, inner: usize, columns: usize) -> Vec<f32> {
+    let width = panel_width();
+    let mut panels = vec![0.0; columns.div_ceil(width) * inner * width];
+    panels.par_chunks_mut((inner * width).max(1)).enumerate().for_each(|(panel, target)| {
+        let first = panel * width;
+        let count = width.min(columns - first);
+        if b.col_stride == 1 {
+            for (i, row) in target.chunks_exact_mut(width).enumerate() {
+                row[..count].copy_from_slice(&b.values[i * b.row_stride + first..][..count]);
+            }
+        } else {
+            for j in 0..count {
+                let column = &b.values[(first + j) * b.col_stride..];
+                for i in 0..inner {
+                    target[i * width + j] = column[i * b.row_stride];
+                }
+            }
+        }
+    });
+    panels
+}
+
+/// C = epilogue(A · B); C is `[rows, columns]`.
+pub(crate) fn multiply(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue) -> Vec<f32> {
+    let mut c: Vec<f32> = Vec::with_capacity(rows * b.columns);
+    multiply_into(a, b, rows, epilogue, c.as_mut_ptr());
+    // SAFETY: the tiles cover C.
+    unsafe { c.set_len(rows * b.columns) };
+    c
+}
+
+fn multiply_into(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue, c: *mut f32) {
+    if rows == 0 || b.columns == 0 {
+        return;
+    }
+    let width = panel_width();
+    let panels = b.columns.div_ceil(width);
+    assert!(b.values.len() >= panels * b.inner * width, "matmul: panels too short");
+    let threads = rayon::current_num_threads();
+    let plan = Plan::new(rows, panels, b.inner, width, threads);
+    let target = Target(c);
+    let run = |task: usize| {
+        let target = &target;
+        let (block, group) = (task / plan.groups, task % plan.groups);
+        let rows = part(rows, plan.blocks, block);
+        let panels = part(panels, plan.groups, group);
+        let mut scratch = Vec::new();
+        let a = a.block(rows.clone(), &mut scratch);
+        dispatch(Task { a, b, rows, panels, epilogue, c: target.0 });
+    };
+    match plan.blocks * plan.groups {
+        1 => run(0),
+        tasks if threads == 1 => (0..tasks).for_each(run),
+        tasks => (0..tasks).into_par_iter().for_each(run),
+    }
+}
+
+/// How C is cut into tasks.
+struct Plan {
+    /// Blocks of rows.
+    blocks: usize,
+    /// Groups of panels.
+    groups: usize,
+}
+
+impl Plan {
+    fn new(rows: usize, panels: usize, inner: usize, width: usize, threads: usize) -> Self {
+        let blocks = (rows * inner).div_ceil(BLOCK).max(1);
+        let work = rows * inner * panels * width;
+        let wanted = if threads == 1 { 1 } else { (work / TASK).clamp(1, 4 * threads) };
+        if blocks >= wanted {
+            return Self {
+                blocks: blocks.next_multiple_of(if threads == 1 { 1 } else { threads }).min(rows),
+                groups: 1,
+            };
+        }
+        // Rows first, as long as tiles stay high.
+        let blocks = wanted.min(rows.div_ceil(28)).max(blocks);
+        Self { blocks, groups: wanted.div_ceil(blocks).min(panels) }
+    }
+}
+
+/// Part `index` of `count` nearly equal parts of `0..total`.
+fn part(total: usize, count: usize, index: usize) -> Range<usize> {
+    total * index / count..total * (index + 1) / count
+}
+
+/// C, of which each task writes its own tiles.
+struct Target(*mut f32);
+// SAFETY: tasks write disjoint tiles.
+unsafe impl Sync for Target {}
+// SAFETY: as above.
+unsafe impl Send for Target {}
+
+struct Task<'a> {
+    a: Block<'a>,
+    b: Panels<'a>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    epilogue: &'a Epilogue<'a>,
+    c: *mut f32,
+}
+
+impl WithSimd for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { a, b, rows, panels, epilogue, c } = self;
+        let width = PANEL_VECTORS * S::F32_LANES;
+        let count = rows.len();
+        let tiles = count.div_ceil(kernel::max_rows::<S>());
+        let last = (count - 1) * a.row_stride + b.inner.saturating_sub(1) * a.col_stride;
+        assert!(b.inner == 0 || a.values.len() > last, "matmul: block of A too short");
+        for panel in panels {
+            let column = panel * width;
+            let columns = width.min(b.columns - column);
+            for tile in 0..tiles {
+                let part = part(count, tiles, tile);
+                let row = rows.start + part.start;
+                let tile = kernel::Tile {
+                    a: a.values.as_ptr().wrapping_add(part.start * a.row_stride),
+                    row_stride: a.row_stride,
+                    col_stride: a.col_stride,
+                    b: b.values.as_ptr().wrapping_add(panel * b.inner * width),
+                    inner: b.inner,
+                    c: c.wrapping_add(row * b.columns + column),
+                    c_stride: b.columns,
+                    columns,
+                    origin: [row, column],
+                };
+                // SAFETY: A reaches to `last`, B was checked by the caller, and the tile of C
+                // belongs to this task.
+                unsafe { kernel::compute(simd, part.len(), tile, epilogue) };
+            }
+        }
+    }
+}

@@ -8,7 +8,12 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::convolution::{self, ConvolutionOptions, Window};
+use crate::linear::{self, LinearOptions};
 use crate::{depthwise_conv, gelu};
+
+/// Why some methods have no differentiable form.
+const WITHOUT_GRADIENTS: &str = "the public functions choose differentiable kernels";
 
 /// The fused operators. Shapes and meaning stand at the public functions of the same names.
 #[backend_extension(Autodiff, Flex)]
@@ -22,6 +27,44 @@ pub trait OpsBackend: burn::backend::Backend {
 
     /// See [`gelu`](fn@crate::gelu).
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`Weight::pack`](crate::Weight::pack).
+    fn pack_weight(weight: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`linear`](fn@crate::linear); `gamma` and `beta` are those of the layer norm. Of tensors
+    /// that `options` calls absent any may be given: Burn's extensions take no options of tensors.
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        panels: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        options: LinearOptions,
+    ) -> FloatTensor<Self>;
+
+    /// See [`linear`](fn@crate::linear).
+    fn differentiable_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`convolution`](fn@crate::convolution).
+    fn fused_convolution(
+        x: FloatTensor<Self>,
+        panels: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvolutionOptions,
+    ) -> FloatTensor<Self>;
+
+    /// See [`convolution`](fn@crate::convolution).
+    fn differentiable_convolution(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        window: Window,
+    ) -> FloatTensor<Self>;
 }
 
 impl OpsBackend for Flex {
@@ -36,6 +79,48 @@ impl OpsBackend for Flex {
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::cpu::forward(&x)
     }
+
+    fn pack_weight(weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::cpu::pack(&weight)
+    }
+
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        panels: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        options: LinearOptions,
+    ) -> FloatTensor<Self> {
+        linear::cpu::fused(&x, &panels, &bias, [&gamma, &beta], &residual, options)
+    }
+
+    fn differentiable_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear::cpu::forward(&x, &weight, &bias)
+    }
+
+    fn fused_convolution(
+        x: FloatTensor<Self>,
+        panels: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvolutionOptions,
+    ) -> FloatTensor<Self> {
+        convolution::cpu::fused(&x, &panels, &bias, options)
+    }
+
+    fn differentiable_convolution(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        window: Window,
+    ) -> FloatTensor<Self> {
+        convolution::cpu::forward(&x, &weight, &bias, window)
+    }
 }
 
 impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
@@ -49,6 +134,48 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::autodiff::forward::<C>(x)
+    }
+
+    fn pack_weight(_: FloatTensor<Self>) -> FloatTensor<Self> {
+        unreachable!("{WITHOUT_GRADIENTS}")
+    }
+
+    fn fused_linear(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: LinearOptions,
+    ) -> FloatTensor<Self> {
+        unreachable!("{WITHOUT_GRADIENTS}")
+    }
+
+    fn differentiable_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear::autodiff::forward::<C>(x, weight, bias)
+    }
+
+    fn fused_convolution(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: ConvolutionOptions,
+    ) -> FloatTensor<Self> {
+        unreachable!("{WITHOUT_GRADIENTS}")
+    }
+
+    fn differentiable_convolution(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        window: Window,
+    ) -> FloatTensor<Self> {
+        convolution::autodiff::forward::<C>(x, weight, bias, window)
     }
 }
 

@@ -23,9 +23,13 @@
 //! ```
 
 mod backend;
+mod convolution;
 mod depthwise_conv;
+mod flex;
 mod gelu;
 mod global_attention;
+mod layer_norm;
+mod linear;
 mod math;
 mod matmul;
 mod regions;
@@ -34,9 +38,16 @@ mod routing;
 mod simd;
 
 pub use backend::OpsBackend;
+pub use convolution::{
+    ConvolutionOptions, Window, convolution, convolution_reference, convolution_weight,
+};
 pub use depthwise_conv::{depthwise_conv, depthwise_conv_reference};
 pub use gelu::gelu;
 pub use global_attention::{GlobalAttention, global_attention, global_attention_traced};
+pub use layer_norm::layer_norm;
+pub use linear::{
+    LinearFusion, LinearOptions, Norm, PackedWeight, Weight, linear, linear_reference,
+};
 pub use regions::RegionGrid;
 pub use routed_attention::{
     RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_traced,

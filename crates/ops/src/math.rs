@@ -128,8 +128,8 @@ mod tests {
             let error = (of(x, Function::Exp) - exact).abs() / exact;
             assert!(error < 5e-6, "exp({x}): relative error {error:e}");
         }
-        assert!((of(30.0, Function::Erf) - 1.0).abs() < 1e-7);
-        assert!((of(-30.0, Function::Erf) + 1.0).abs() < 1e-7);
+        assert!((of(30.0, Function::Erf) - 1.0).abs() < 2e-7);
+        assert!((of(-30.0, Function::Erf) + 1.0).abs() < 2e-7);
         assert!(of(-1e30, Function::Exp) < 1e-37);
     }
 }

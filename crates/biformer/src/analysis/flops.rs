@@ -5,11 +5,13 @@
 //! per element, a layer norm 5. The paper's "FLOPs" are these MACs.
 
 use burn::module::Module;
-use burn::nn::{BatchNorm, LayerNorm, Linear, conv::Conv2d};
+use burn::nn::{BatchNorm, conv::Conv2d};
 
 use crate::attention::{Attention, BiLevelRoutingAttention, FullAttention, RegionRule};
 use crate::classification::ImageClassifier;
-use crate::layers::{DepthwiseConv, Merging, OverlappedMerging, OverlappedStem, PatchEmbed, Stem};
+use crate::layers::{
+    DepthwiseConv, LayerNorm, Linear, Merging, OverlappedMerging, OverlappedStem, PatchEmbed, Stem,
+};
 use crate::models::BiFormer;
 
 /// Cost of one layer for one picture.
@@ -79,7 +81,7 @@ impl Counter {
         };
         let area = |[height, width]: [usize; 2]| height * width;
         match embed {
-            PatchEmbed::OverlappedStem(OverlappedStem { conv1, norm1, conv2, norm2 }) => {
+            PatchEmbed::OverlappedStem(OverlappedStem { conv1, norm1, conv2, norm2, .. }) => {
                 let middle = output(size, conv1);
                 self.conv(&part("conv1"), conv1, area(middle));
                 self.batch_norm(&part("norm1"), norm1, area(middle));
@@ -88,14 +90,14 @@ impl Counter {
                 self.batch_norm(&part("norm2"), norm2, area(end));
                 end
             }
-            PatchEmbed::OverlappedMerging(OverlappedMerging { conv, norm })
-            | PatchEmbed::Stem(Stem { conv, norm }) => {
+            PatchEmbed::OverlappedMerging(OverlappedMerging { conv, norm, .. })
+            | PatchEmbed::Stem(Stem { conv, norm, .. }) => {
                 let end = output(size, conv);
                 self.conv(&part("conv"), conv, area(end));
                 self.batch_norm(&part("norm"), norm, area(end));
                 end
             }
-            PatchEmbed::Merging(Merging { norm, conv }) => {
+            PatchEmbed::Merging(Merging { norm, conv, .. }) => {
                 self.batch_norm(&part("norm"), norm, area(size));
                 let end = output(size, conv);
                 self.conv(&part("conv"), conv, area(end));

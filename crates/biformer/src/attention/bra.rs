@@ -1,16 +1,15 @@
 //! Bi-level routing attention (BRA; paper §3.2, Algorithm 1).
 
 use biformer_ops::{
-    RegionGrid, RoutedAttentionOptions, RoutingOptions, route, routed_attention,
+    LinearFusion, RegionGrid, RoutedAttentionOptions, RoutingOptions, route, routed_attention,
     routed_attention_traced,
 };
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
 use super::{AttentionTrace, Routing};
-use crate::layers::{DepthwiseConv, linear};
+use crate::layers::{DepthwiseConv, LayerNorm, Linear};
 
 /// Side of the kernel of the local context enhancement (LCE).
 pub const LCE_KERNEL: usize = 5;
@@ -78,9 +77,9 @@ impl BraConfig {
             self.num_heads
         );
         BiLevelRoutingAttention {
-            qkv: linear(dim, 3 * dim, true, device),
+            qkv: Linear::new(dim, 3 * dim, true, device),
             lce: DepthwiseConv::new(dim, LCE_KERNEL, device),
-            output: linear(dim, dim, true, device),
+            output: Linear::new(dim, dim, true, device),
             config: self.clone(),
         }
     }
@@ -91,42 +90,82 @@ impl BiLevelRoutingAttention {
     /// - x: `[batch, height, width, dim]`
     /// - output: like `x`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.forward_fused(x, None, None)
+    }
+
+    /// residual + attention(norm(x)); what is `None` is left out.
+    pub fn forward_fused(
+        &self,
+        x: Tensor<4>,
+        norm: Option<&LayerNorm>,
+        residual: Option<Tensor<4>>,
+    ) -> Tensor<4> {
         let [_, height, width, _] = x.dims();
         let grid = self.config.grid(height, width);
-        let ([query, key, value], local_context) = self.project(x, &grid);
+        let [query, key, value] = self.project(x, norm, &grid);
         let region_graph = route(&query, &key, &grid, &self.routing_options()); // I^r (Eq. 5)
         let options = self.attention_options();
-        let x = routed_attention(query, key, value, region_graph, &grid, &options);
-        self.output.forward(grid.crop(x) + local_context) // Eq. 7
+        let x = routed_attention(query, key, value.clone(), region_graph, &grid, &options);
+        self.finish(x, value, &grid, residual)
     }
 
     /// [`BiLevelRoutingAttention::forward`] with routing and weights.
     pub fn forward_traced(&self, x: Tensor<4>) -> AttentionTrace {
         let [_, height, width, _] = x.dims();
         let grid = self.config.grid(height, width);
-        let ([query, key, value], local_context) = self.project(x, &grid);
+        let [query, key, value] = self.project(x, None, &grid);
         let region_graph = route(&query, &key, &grid, &self.routing_options());
         let options = self.attention_options();
-        let attention =
-            routed_attention_traced(query, key, value, region_graph.clone(), &grid, &options);
+        let attention = routed_attention_traced(
+            query,
+            key,
+            value.clone(),
+            region_graph.clone(),
+            &grid,
+            &options,
+        );
         AttentionTrace {
-            output: self.output.forward(grid.crop(attention.output) + local_context),
+            output: self.finish(attention.output, value, &grid, None),
             routing: Some(Routing { grid, region_graph }),
             weights: attention.weights,
         }
     }
 
-    /// Q, K and V (Eq. 3), padded to the grid, and LCE(V), cropped to the map.
-    fn project(&self, x: Tensor<4>, grid: &RegionGrid) -> ([Tensor<4>; 3], Tensor<4>) {
+    /// See [`Linear::for_inference`].
+    pub fn for_inference(self) -> Self {
+        Self { qkv: self.qkv.for_inference(), output: self.output.for_inference(), ..self }
+    }
+
+    /// Q, K and V (Eq. 3), padded to the grid.
+    fn project(&self, x: Tensor<4>, norm: Option<&LayerNorm>, grid: &RegionGrid) -> [Tensor<4>; 3] {
+        let (x, norm) = match norm {
+            // Official: padding comes after the norm.
+            Some(norm) if grid.is_padded() => (norm.forward(x), None),
+            norm => (x, norm.map(LayerNorm::parameters)),
+        };
         let x = match self.config.region_rule {
             RegionRule::PadFirst => grid.pad(x),
             RegionRule::Floor => x,
         };
         let dim = self.config.dim;
-        let qkv = self.qkv.forward(x); // [batch, height, width, 3 * dim]
-        let [query, key, value] = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * dim, dim));
-        let local_context = self.lce.forward(value.clone());
-        ([query, key, value].map(|x| grid.pad(x)), grid.crop(local_context))
+        let qkv = self.qkv.forward_fused(x, LinearFusion { norm, ..Default::default() });
+        [0, 1, 2].map(|i| grid.pad(qkv.clone().narrow(3, i * dim, dim)))
+    }
+
+    /// LCE and output projection (Eq. 7).
+    fn finish(
+        &self,
+        attended: Tensor<4>,
+        value: Tensor<4>,
+        grid: &RegionGrid,
+        residual: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        // LCE sees the padding only under the rule that projects it.
+        let x = match self.config.region_rule {
+            RegionRule::PadFirst => grid.crop(self.lce.forward_add(value, attended)),
+            RegionRule::Floor => self.lce.forward_add(grid.crop(value), grid.crop(attended)),
+        };
+        self.output.forward_fused(x, LinearFusion { residual, ..Default::default() })
     }
 
     fn routing_options(&self) -> RoutingOptions {

@@ -1,13 +1,12 @@
 //! Attention to all tokens, with or without a local enhancement (LePE): stage 4.
 
-use biformer_ops::{GlobalAttention, global_attention_traced};
+use biformer_ops::{LinearFusion, global_attention, global_attention_traced};
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
 use super::{AttentionTrace, bra::LCE_KERNEL};
-use crate::layers::{DepthwiseConv, linear};
+use crate::layers::{DepthwiseConv, LayerNorm, Linear};
 
 /// What the depthwise convolution of the attention looks at.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -58,9 +57,9 @@ impl FullAttentionConfig {
             self.num_heads
         );
         FullAttention {
-            qkv: linear(dim, 3 * dim, false, device),
+            qkv: Linear::new(dim, 3 * dim, false, device),
             lce: (self.lepe != Lepe::None).then(|| DepthwiseConv::new(dim, LCE_KERNEL, device)),
-            output: linear(dim, dim, true, device),
+            output: Linear::new(dim, dim, true, device),
             config: self.clone(),
         }
     }
@@ -71,25 +70,63 @@ impl FullAttention {
     /// - x: `[batch, height, width, dim]`
     /// - output: like `x`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.forward_traced(x).output
+        self.forward_fused(x, None, None)
+    }
+
+    /// residual + attention(norm(x)); what is `None` is left out.
+    pub fn forward_fused(
+        &self,
+        x: Tensor<4>,
+        norm: Option<&LayerNorm>,
+        residual: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        let x = match norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let [query, key, value] = self.project(x.clone());
+        let attended =
+            global_attention(query, key, value.clone(), self.config.num_heads, self.scale());
+        self.finish(attended, x, value, residual)
     }
 
     /// [`FullAttention::forward`] with the attention weights.
     pub fn forward_traced(&self, x: Tensor<4>) -> AttentionTrace {
-        let FullAttentionConfig { dim, num_heads, lepe } = self.config;
-        let qkv = self.qkv.forward(x.clone()); // [batch, height, width, 3 * dim]
-        let [query, key, value] = [0, 1, 2].map(|i| qkv.clone().narrow(3, i * dim, dim));
-        let enhanced = match lepe {
-            Lepe::Value => value.clone(),
-            Lepe::Input | Lepe::None => x,
+        let [query, key, value] = self.project(x.clone());
+        let (num_heads, scale) = (self.config.num_heads, self.scale());
+        let attention = global_attention_traced(query, key, value.clone(), num_heads, scale);
+        let output = self.finish(attention.output, x, value, None);
+        AttentionTrace { output, routing: None, weights: attention.weights }
+    }
+
+    /// See [`Linear::for_inference`].
+    pub fn for_inference(self) -> Self {
+        Self { qkv: self.qkv.for_inference(), output: self.output.for_inference(), ..self }
+    }
+
+    fn project(&self, x: Tensor<4>) -> [Tensor<4>; 3] {
+        let dim = self.config.dim;
+        let qkv = self.qkv.forward(x); // [batch, height, width, 3 * dim]
+        [0, 1, 2].map(|i| qkv.clone().narrow(3, i * dim, dim))
+    }
+
+    fn scale(&self) -> f64 {
+        ((self.config.dim / self.config.num_heads) as f64).powf(-0.5)
+    }
+
+    /// Local enhancement and output projection.
+    fn finish(
+        &self,
+        attended: Tensor<4>,
+        x: Tensor<4>,
+        value: Tensor<4>,
+        residual: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        let enhanced = match (&self.lce, self.config.lepe) {
+            (None, _) | (_, Lepe::None) => attended,
+            (Some(lce), Lepe::Input) => lce.forward_add(x, attended),
+            (Some(lce), Lepe::Value) => lce.forward_add(value, attended),
         };
-        let scale = ((dim / num_heads) as f64).powf(-0.5);
-        let GlobalAttention { output, weights } =
-            global_attention_traced(query, key, value, num_heads, scale);
-        let output = match &self.lce {
-            Some(lce) => output + lce.forward(enhanced),
-            None => output,
-        };
-        AttentionTrace { output: self.output.forward(output), routing: None, weights }
+        self.output.forward_fused(enhanced, LinearFusion { residual, ..Default::default() })
     }
 }

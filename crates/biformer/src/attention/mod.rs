@@ -11,6 +11,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::layers::LayerNorm;
+
 /// Configuration of [`Attention`].
 #[derive(Config, Debug)]
 pub enum AttentionConfig {
@@ -68,6 +70,27 @@ impl Attention {
         match self {
             Self::Bra(attention) => attention.forward(x),
             Self::Full(attention) => attention.forward(x),
+        }
+    }
+
+    /// residual + attention(norm(x)); what is `None` is left out.
+    pub fn forward_fused(
+        &self,
+        x: Tensor<4>,
+        norm: Option<&LayerNorm>,
+        residual: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        match self {
+            Self::Bra(attention) => attention.forward_fused(x, norm, residual),
+            Self::Full(attention) => attention.forward_fused(x, norm, residual),
+        }
+    }
+
+    /// See [`Linear::for_inference`](crate::layers::Linear::for_inference).
+    pub fn for_inference(self) -> Self {
+        match self {
+            Self::Bra(attention) => Self::Bra(attention.for_inference()),
+            Self::Full(attention) => Self::Full(attention.for_inference()),
         }
     }
 

@@ -2,10 +2,10 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{BatchNorm, BatchNormConfig, Linear};
+use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::layers::{batch_norm, linear};
+use crate::layers::{Linear, batch_norm};
 use crate::models::{BiFormer, BiFormerConfig};
 
 /// Configuration of [`ImageClassifier`].
@@ -36,7 +36,7 @@ impl ImageClassifierConfig {
         ImageClassifier {
             backbone: self.backbone.init(device),
             norm: BatchNormConfig::new(dim).init(device),
-            head: linear(dim, self.num_classes, true, device),
+            head: Linear::new(dim, self.num_classes, true, device),
         }
     }
 }
@@ -59,6 +59,11 @@ impl ImageClassifier {
         let [batch, height, width, channels] = c5.dims();
         let x = batch_norm(&self.norm, c5).reshape([batch, height * width, channels]);
         self.head.forward(x.mean_dim(1).squeeze_dim::<2>(1))
+    }
+
+    /// See [`BiFormer::for_inference`].
+    pub fn for_inference(self) -> Self {
+        Self { backbone: self.backbone.for_inference(), head: self.head.for_inference(), ..self }
     }
 
     /// Number of classes of the head.

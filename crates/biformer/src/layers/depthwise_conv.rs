@@ -28,4 +28,9 @@ impl DepthwiseConv {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         biformer_ops::depthwise_conv(x, self.weight.val(), self.bias.val())
     }
+
+    /// residual + [`DepthwiseConv::forward`]
+    pub fn forward_add(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+        residual + self.forward(x)
+    }
 }

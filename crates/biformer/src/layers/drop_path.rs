@@ -25,14 +25,19 @@ impl DropPath {
         self.rate
     }
 
+    /// Whether branches can be dropped: in training, if the rate is not 0.
+    pub fn is_active(&self, x: &Tensor<4>) -> bool {
+        self.rate > 0.0 && x.is_autodiff()
+    }
+
     /// # Shapes
     /// - x: `[batch, height, width, channels]`
     /// - output: like `x`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let device = x.device();
-        if self.rate == 0.0 || !device.is_autodiff() {
+        if !self.is_active(&x) {
             return x;
         }
+        let device = x.device();
         let keep = 1.0 - self.rate;
         let [batch, ..] = x.dims();
         let mask =

@@ -1,12 +1,11 @@
 //! The two-layer perceptron of a block.
 
-use biformer_ops::gelu;
+use biformer_ops::LinearFusion;
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
-use super::linear;
+use super::{LayerNorm, Linear};
 
 /// Configuration of [`Mlp`].
 #[derive(Config, Debug)]
@@ -31,8 +30,8 @@ impl MlpConfig {
     pub fn init(&self, device: &Device) -> Mlp {
         let hidden = self.dim * self.ratio;
         Mlp {
-            fc1: linear(self.dim, hidden, true, device),
-            fc2: linear(hidden, self.dim, true, device),
+            fc1: Linear::new(self.dim, hidden, true, device),
+            fc2: Linear::new(hidden, self.dim, true, device),
         }
     }
 }
@@ -42,6 +41,24 @@ impl Mlp {
     /// - x: `[batch, height, width, channels]`
     /// - output: like `x`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.fc2.forward(gelu(self.fc1.forward(x)))
+        self.forward_fused(x, None, None)
+    }
+
+    /// residual + mlp(norm(x)); what is `None` is left out.
+    pub fn forward_fused(
+        &self,
+        x: Tensor<4>,
+        norm: Option<&LayerNorm>,
+        residual: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        let norm = norm.map(LayerNorm::parameters);
+        let hidden =
+            self.fc1.forward_fused(x, LinearFusion { norm, gelu: true, ..Default::default() });
+        self.fc2.forward_fused(hidden, LinearFusion { residual, ..Default::default() })
+    }
+
+    /// See [`Linear::for_inference`].
+    pub fn for_inference(self) -> Self {
+        Self { fc1: self.fc1.for_inference(), fc2: self.fc2.for_inference() }
     }
 }

@@ -1,16 +1,19 @@
 //! The small parts that blocks and heads share.
 
 mod batch_norm;
+mod convolution;
 mod depthwise_conv;
 mod drop_path;
-mod init;
+mod layer_norm;
+mod linear;
 mod mlp;
 mod patch_embed;
 
 pub use batch_norm::batch_norm;
 pub use depthwise_conv::DepthwiseConv;
 pub use drop_path::{DropPath, drop_path_rates};
-pub use init::linear;
+pub use layer_norm::LayerNorm;
+pub use linear::Linear;
 pub use mlp::{Mlp, MlpConfig};
 pub use patch_embed::{
     Merging, OverlappedMerging, OverlappedStem, PatchEmbed, PatchEmbedConfig, PatchEmbedKind, Stem,

@@ -10,6 +10,7 @@ use burn::nn::{
 use burn::tensor::{Device, Tensor};
 
 use super::batch_norm;
+use super::convolution::{FoldedConv, convolve};
 
 /// How patches are embedded.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -60,6 +61,9 @@ pub struct OverlappedStem {
     pub conv2: Conv2d,
     /// After the second convolution.
     pub norm2: BatchNorm,
+    /// Both with their norms, for inference.
+    #[module(skip)]
+    pub(crate) folded: Option<[FoldedConv; 2]>,
 }
 
 /// One 3 × 3 convolution of stride 2.
@@ -69,6 +73,9 @@ pub struct OverlappedMerging {
     pub conv: Conv2d,
     /// After the convolution.
     pub norm: BatchNorm,
+    /// Both in one, for inference.
+    #[module(skip)]
+    pub(crate) folded: Option<FoldedConv>,
 }
 
 /// One 4 × 4 convolution of stride 4.
@@ -78,6 +85,9 @@ pub struct Stem {
     pub conv: Conv2d,
     /// After the convolution.
     pub norm: BatchNorm,
+    /// Both in one, for inference.
+    #[module(skip)]
+    pub(crate) folded: Option<FoldedConv>,
 }
 
 /// Norm, then one 2 × 2 convolution of stride 2.
@@ -87,6 +97,9 @@ pub struct Merging {
     pub norm: BatchNorm,
     /// 2 × 2, stride 2.
     pub conv: Conv2d,
+    /// Both in one, for inference.
+    #[module(skip)]
+    pub(crate) folded: Option<FoldedConv>,
 }
 
 impl PatchEmbedConfig {
@@ -100,20 +113,24 @@ impl PatchEmbedConfig {
                 norm1: BatchNormConfig::new(half).init(device),
                 conv2: overlapped_conv(half, channels_out, device),
                 norm2: BatchNormConfig::new(channels_out).init(device),
+                folded: None,
             }),
             (PatchEmbedKind::Overlapped, false) => {
                 PatchEmbed::OverlappedMerging(OverlappedMerging {
                     conv: overlapped_conv(channels_in, channels_out, device),
                     norm: BatchNormConfig::new(channels_out).init(device),
+                    folded: None,
                 })
             }
             (PatchEmbedKind::NonOverlapped, true) => PatchEmbed::Stem(Stem {
                 conv: patch_conv(channels_in, channels_out, 4, device),
                 norm: BatchNormConfig::new(channels_out).init(device),
+                folded: None,
             }),
             (PatchEmbedKind::NonOverlapped, false) => PatchEmbed::Merging(Merging {
                 norm: BatchNormConfig::new(channels_in).init(device),
                 conv: patch_conv(channels_in, channels_out, 2, device),
+                folded: None,
             }),
         }
     }
@@ -126,22 +143,40 @@ impl PatchEmbed {
     ///   (overlapped) or down
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self {
-            Self::OverlappedStem(OverlappedStem { conv1, norm1, conv2, norm2 }) => {
+            Self::OverlappedStem(OverlappedStem { folded: Some([conv1, conv2]), .. }) => {
+                conv2.forward(conv1.forward(x, true), false)
+            }
+            Self::OverlappedMerging(OverlappedMerging { folded: Some(conv), .. })
+            | Self::Stem(Stem { folded: Some(conv), .. })
+            | Self::Merging(Merging { folded: Some(conv), .. }) => conv.forward(x, false),
+            Self::OverlappedStem(OverlappedStem { conv1, norm1, conv2, norm2, .. }) => {
                 let x = gelu(batch_norm(norm1, convolve(conv1, x)));
                 batch_norm(norm2, convolve(conv2, x))
             }
-            Self::OverlappedMerging(OverlappedMerging { conv, norm }) => {
-                batch_norm(norm, convolve(conv, x))
-            }
-            Self::Stem(Stem { conv, norm }) => batch_norm(norm, convolve(conv, x)),
-            Self::Merging(Merging { norm, conv }) => convolve(conv, batch_norm(norm, x)),
+            Self::OverlappedMerging(OverlappedMerging { conv, norm, .. })
+            | Self::Stem(Stem { conv, norm, .. }) => batch_norm(norm, convolve(conv, x)),
+            Self::Merging(Merging { norm, conv, .. }) => convolve(conv, batch_norm(norm, x)),
         }
     }
-}
 
-fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
-    let x = x.permute([0, 3, 1, 2]); // [batch, channels, height, width]
-    conv.forward(x).permute([0, 2, 3, 1])
+    /// The embedding with norms folded into convolutions; see
+    /// [`BiFormer::for_inference`](crate::models::BiFormer::for_inference).
+    pub fn for_inference(mut self) -> Self {
+        match &mut self {
+            Self::OverlappedStem(OverlappedStem { conv1, norm1, conv2, norm2, folded }) => {
+                let convs = [(conv1, norm1), (conv2, norm2)];
+                *folded = Some(convs.map(|(conv, norm)| FoldedConv::before_norm(conv, norm)));
+            }
+            Self::OverlappedMerging(OverlappedMerging { conv, norm, folded })
+            | Self::Stem(Stem { conv, norm, folded }) => {
+                *folded = Some(FoldedConv::before_norm(conv, norm));
+            }
+            Self::Merging(Merging { norm, conv, folded }) => {
+                *folded = Some(FoldedConv::after_norm(norm, conv));
+            }
+        }
+        self
+    }
 }
 
 fn overlapped_conv(channels_in: usize, channels_out: usize, device: &Device) -> Conv2d {

@@ -2,14 +2,10 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::attention::{Attention, AttentionConfig, AttentionTrace};
-use crate::layers::{DepthwiseConv, DropPath, Mlp, MlpConfig};
-
-/// Official: every layer norm of the models.
-pub(crate) const LAYER_NORM_EPS: f64 = 1e-6;
+use crate::layers::{DepthwiseConv, DropPath, LayerNorm, Mlp, MlpConfig};
 
 /// Configuration of [`Block`].
 #[derive(Config, Debug)]
@@ -46,12 +42,11 @@ pub struct Block {
 impl BlockConfig {
     /// The block with fresh weights.
     pub fn init(&self, device: &Device) -> Block {
-        let norm = || LayerNormConfig::new(self.dim).with_epsilon(LAYER_NORM_EPS).init(device);
         Block {
             pos_embed: self.pos_embed.then(|| DepthwiseConv::new(self.dim, 3, device)),
-            norm1: norm(),
+            norm1: LayerNorm::new(self.dim, device),
             attn: self.attention.init(device),
-            norm2: norm(),
+            norm2: LayerNorm::new(self.dim, device),
             mlp: MlpConfig::new(self.dim, self.mlp_ratio).init(device),
             drop_path: DropPath::new(self.drop_path),
         }
@@ -64,26 +59,42 @@ impl Block {
     /// - output: like `x`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let x = self.encode_position(x);
-        let attended = self.attn.forward(self.norm1.forward(x.clone()));
-        self.finish(x, attended)
+        let x = self
+            .add_branch(x, |x, residual| self.attn.forward_fused(x, Some(&self.norm1), residual));
+        self.add_branch(x, |x, residual| self.mlp.forward_fused(x, Some(&self.norm2), residual))
     }
 
     /// [`Block::forward`] with what the attention did.
     pub fn forward_traced(&self, x: Tensor<4>) -> (Tensor<4>, AttentionTrace) {
         let x = self.encode_position(x);
         let trace = self.attn.forward_traced(self.norm1.forward(x.clone()));
-        (self.finish(x, trace.output.clone()), trace)
+        let x = x + self.drop_path.forward(trace.output.clone());
+        let output = self
+            .add_branch(x, |x, residual| self.mlp.forward_fused(x, Some(&self.norm2), residual));
+        (output, trace)
+    }
+
+    /// See [`Linear::for_inference`](crate::layers::Linear::for_inference).
+    pub fn for_inference(self) -> Self {
+        Self { attn: self.attn.for_inference(), mlp: self.mlp.for_inference(), ..self }
     }
 
     fn encode_position(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.pos_embed {
-            Some(conv) => x.clone() + conv.forward(x),
+            Some(conv) => conv.forward_add(x.clone(), x),
             None => x,
         }
     }
 
-    fn finish(&self, x: Tensor<4>, attended: Tensor<4>) -> Tensor<4> {
-        let x = x + self.drop_path.forward(attended);
-        x.clone() + self.drop_path.forward(self.mlp.forward(self.norm2.forward(x)))
+    /// x + branch(x). The branch adds its residual itself where nothing can be dropped.
+    fn add_branch(
+        &self,
+        x: Tensor<4>,
+        branch: impl Fn(Tensor<4>, Option<Tensor<4>>) -> Tensor<4>,
+    ) -> Tensor<4> {
+        if self.drop_path.is_active(&x) {
+            return x.clone() + self.drop_path.forward(branch(x, None));
+        }
+        branch(x.clone(), Some(x))
     }
 }

@@ -122,13 +122,19 @@ unsafe fn finish<S: Simd>(
             let start = (first_row + row) * residual.stride + column + offset;
             x = simd.add_f32s(x, partial_load(simd, residual.values, start));
         }
-        // SAFETY: the caller's; of the last vector only the columns of C are written.
+        // SAFETY: the caller's; of the last vector only the columns of C are accessed.
         unsafe {
             let target = tile.c.add(row * tile.c_stride + offset);
             if offset + S::F32_LANES <= tile.columns {
+                if epilogue.accumulate {
+                    x = simd.add_f32s(x, load(simd, target));
+                }
                 store(simd, target, x);
             } else if offset < tile.columns {
                 let target = std::slice::from_raw_parts_mut(target, tile.columns - offset);
+                if epilogue.accumulate {
+                    x = simd.add_f32s(x, simd.partial_load_f32s(target));
+                }
                 simd.partial_store_f32s(target, x);
             }
         }

@@ -9,6 +9,7 @@
 
 mod kernel;
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -21,6 +22,8 @@ const PANEL_VECTORS: usize = 2;
 const BLOCK: usize = 1 << 16;
 /// Multiply-adds of a task below which a thread costs more than it brings.
 const TASK: usize = 1 << 18;
+/// Rows of two high tiles.
+const TALL: usize = 28;
 
 /// B, `[inner, columns]`, as panels `[columns / width, inner, width]`; the last is padded with zeros.
 #[derive(Clone, Copy)]
@@ -37,6 +40,8 @@ pub(crate) struct Epilogue<'a> {
     pub bias: Option<&'a [f32]>,
     pub gelu: bool,
     pub residual: Option<Residual<'a>>,
+    /// Whether the former number of C is added.
+    pub accumulate: bool,
 }
 
 /// A matrix like C.
@@ -111,13 +116,19 @@ pub(crate) fn pack(b: Block, inner: usize, columns: usize) -> Vec<f32> {
 /// C = epilogue(A · B); C is `[rows, columns]`.
 pub(crate) fn multiply(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue) -> Vec<f32> {
     let mut c: Vec<f32> = Vec::with_capacity(rows * b.columns);
-    multiply_into(a, b, rows, epilogue, c.as_mut_ptr());
+    run(a, b, rows, epilogue, c.as_mut_ptr());
     // SAFETY: the tiles cover C.
     unsafe { c.set_len(rows * b.columns) };
     c
 }
 
-fn multiply_into(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue, c: *mut f32) {
+/// C += A · B
+pub(crate) fn multiply_add(a: &impl Rows, b: Panels, rows: usize, c: &mut [f32]) {
+    assert_eq!(c.len(), rows * b.columns, "matmul: size of C");
+    run(a, b, rows, &Epilogue { accumulate: true, ..Epilogue::default() }, c.as_mut_ptr());
+}
+
+fn run(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue, c: *mut f32) {
     if rows == 0 || b.columns == 0 {
         return;
     }
@@ -125,22 +136,27 @@ fn multiply_into(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue, c: 
     let panels = b.columns.div_ceil(width);
     assert!(b.values.len() >= panels * b.inner * width, "matmul: panels too short");
     let threads = rayon::current_num_threads();
-    let plan = Plan::new(rows, panels, b.inner, width, threads);
+    let plan = Plan::new(rows, panels, b.inner * width, threads);
     let target = Target(c);
     let run = |task: usize| {
         let target = &target;
         let (block, group) = (task / plan.groups, task % plan.groups);
         let rows = part(rows, plan.blocks, block);
         let panels = part(panels, plan.groups, group);
-        let mut scratch = Vec::new();
-        let a = a.block(rows.clone(), &mut scratch);
-        dispatch(Task { a, b, rows, panels, epilogue, c: target.0 });
+        let mut scratch = SCRATCH.take();
+        let block = a.block(rows.clone(), &mut scratch);
+        dispatch(Task { a: block, b, rows, panels, epilogue, c: target.0 });
+        SCRATCH.set(scratch);
     };
     match plan.blocks * plan.groups {
-        1 => run(0),
-        tasks if threads == 1 => (0..tasks).for_each(run),
+        tasks if threads == 1 || tasks == 1 => (0..tasks).for_each(run),
         tasks => (0..tasks).into_par_iter().for_each(run),
     }
+}
+
+thread_local! {
+    /// Where a thread writes its blocks of A, kept from one product to the next.
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// How C is cut into tasks.
@@ -152,19 +168,18 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(rows: usize, panels: usize, inner: usize, width: usize, threads: usize) -> Self {
+    /// `panel` is the number of numbers of a panel.
+    fn new(rows: usize, panels: usize, panel: usize, threads: usize) -> Self {
+        let inner = panel / panel_width();
         let blocks = (rows * inner).div_ceil(BLOCK).max(1);
-        let work = rows * inner * panels * width;
-        let wanted = if threads == 1 { 1 } else { (work / TASK).clamp(1, 4 * threads) };
-        if blocks >= wanted {
-            return Self {
-                blocks: blocks.next_multiple_of(if threads == 1 { 1 } else { threads }).min(rows),
-                groups: 1,
-            };
+        if threads == 1 {
+            return Self { blocks: blocks.min(rows), groups: 1 };
         }
-        // Rows first, as long as tiles stay high.
-        let blocks = wanted.min(rows.div_ceil(28)).max(blocks);
-        Self { blocks, groups: wanted.div_ceil(blocks).min(panels) }
+        // A few tasks for each thread, none of them tiny; rows first, as long as tiles stay high.
+        let tasks = (rows * panels * panel / TASK).clamp(1, 2 * threads);
+        let blocks = blocks.max(tasks.min(rows.div_ceil(TALL))).next_multiple_of(threads);
+        let blocks = blocks.min(rows.div_ceil(TALL)).max(1);
+        Self { blocks, groups: tasks.div_ceil(blocks).min(panels) }
     }
 }
 

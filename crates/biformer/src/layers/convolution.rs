@@ -1,0 +1,71 @@
+//! Convolutions of channels-last maps, and their union with a batch norm.
+
+use biformer_ops::{Weight, Window, convolution, convolution_weight};
+use burn::nn::{BatchNorm, PaddingConfig2d, conv::Conv2d};
+use burn::tensor::Tensor;
+
+/// # Shapes
+/// - x: `[batch, height, width, channels_in]`
+/// - output: `[batch, height / stride, width / stride, channels_out]`
+pub(crate) fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let weight = Weight::Plain(convolution_weight(conv.weight.val()));
+    convolution(x, &weight, bias(conv), window(conv), false)
+}
+
+/// A convolution and a batch norm as one convolution, for inference.
+#[derive(Clone, Debug)]
+pub(crate) struct FoldedConv {
+    weight: Weight,
+    bias: Tensor<1>,
+    window: Window,
+}
+
+impl FoldedConv {
+    /// norm(conv(x))
+    pub(crate) fn before_norm(conv: &Conv2d, norm: &BatchNorm) -> Self {
+        let (scale, shift) = affine(norm);
+        let weight = convolution_weight(conv.weight.val().without_autodiff());
+        let bias = bias(conv).without_autodiff() * scale.clone() + shift;
+        let weight = Weight::Plain(weight * scale.unsqueeze_dim(0)).pack();
+        Self { weight, bias, window: window(conv) }
+    }
+
+    /// conv(norm(x)), for a convolution without padding.
+    pub(crate) fn after_norm(norm: &BatchNorm, conv: &Conv2d) -> Self {
+        let (scale, shift) = affine(norm);
+        let window = window(conv);
+        assert_eq!(window.padding, 0, "zeros around the map are not normalised");
+        let weight = convolution_weight(conv.weight.val().without_autodiff());
+        let taps = window.size * window.size;
+        let (scale, shift) = (scale.repeat_dim(0, taps), shift.repeat_dim(0, taps));
+        let shift = shift.unsqueeze_dim::<2>(0).matmul(weight.clone()).squeeze_dim(0);
+        let weight = Weight::Plain(weight * scale.unsqueeze_dim(1)).pack();
+        Self { weight, bias: bias(conv).without_autodiff() + shift, window }
+    }
+
+    /// The convolution, then GELU if asked for; shapes as for [`convolve`].
+    pub(crate) fn forward(&self, x: Tensor<4>, gelu: bool) -> Tensor<4> {
+        convolution(x, &self.weight, self.bias.clone(), self.window, gelu)
+    }
+}
+
+/// What a batch norm does in evaluation: x · scale + shift, both `[channels]`.
+fn affine(norm: &BatchNorm) -> (Tensor<1>, Tensor<1>) {
+    let [gamma, beta] = [&norm.gamma, &norm.beta].map(|x| x.val().without_autodiff());
+    let [mean, variance] =
+        [&norm.running_mean, &norm.running_var].map(|x| x.value_sync().without_autodiff());
+    let scale = gamma / (variance + norm.epsilon).sqrt();
+    (scale.clone(), beta - mean * scale)
+}
+
+fn bias(conv: &Conv2d) -> Tensor<1> {
+    conv.bias.as_ref().expect("convolutions have a bias").val()
+}
+
+fn window(conv: &Conv2d) -> Window {
+    let padding = match conv.padding {
+        PaddingConfig2d::Explicit(top, ..) => top,
+        _ => 0,
+    };
+    Window { size: conv.kernel_size[0], stride: conv.stride[0], padding }
+}

@@ -1,0 +1,68 @@
+//! Linear layers that can be prepared for inference.
+
+use biformer_ops::{LinearFusion, Weight};
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{Device, Tensor};
+
+/// x W + b
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[dim_in, dim_out]`
+    pub weight: Param<Tensor<2>>,
+    /// `[dim_out]`
+    pub bias: Option<Param<Tensor<1>>>,
+    /// What inference reads in place of `weight`.
+    #[module(skip)]
+    prepared: Option<Weight>,
+}
+
+impl Linear {
+    /// Weights from N(0, 0.02²) and a bias of 0, as in the official models.
+    ///
+    /// The official code truncates the normal at ±2, which is 100 standard deviations and never
+    /// cuts.
+    pub fn new(dim_in: usize, dim_out: usize, bias: bool, device: &Device) -> Self {
+        let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
+        Self {
+            weight: normal.init([dim_in, dim_out], device),
+            bias: bias.then(|| Initializer::Zeros.init([dim_out], device)),
+            prepared: None,
+        }
+    }
+
+    /// # Shapes
+    /// - x: `[.., dim_in]`
+    /// - output: `[.., dim_out]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.forward_fused(x, LinearFusion::default())
+    }
+
+    /// [`Linear::forward`] with what stands around it: norm, GELU, residual.
+    pub fn forward_fused<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        fusion: LinearFusion<D>,
+    ) -> Tensor<D> {
+        let bias = self.bias.as_ref().map(Param::val);
+        match &self.prepared {
+            Some(weight) => biformer_ops::linear(x, weight, bias, fusion),
+            None => biformer_ops::linear(x, &Weight::Plain(self.weight.val()), bias, fusion),
+        }
+    }
+
+    /// The layer with its weight in the order in which the device's kernel reads it. The plain
+    /// weight is given up: such a layer can neither be trained nor saved.
+    pub fn for_inference(self) -> Self {
+        let (id, shape) = (self.weight.id, self.weight.lazy_shape());
+        let device = self.weight.lazy_device();
+        let prepared = Weight::Plain(self.weight.into_value().without_autodiff()).pack();
+        let weight = Param::uninitialized(
+            id,
+            |_, _| panic!("a model prepared for inference has given up its plain weights"),
+            device,
+            false,
+            shape,
+        );
+        Self { weight, bias: self.bias, prepared: Some(prepared) }
+    }
+}

@@ -1,0 +1,159 @@
+//! Linear layers of float32 on the CPU: rows for the product, and its gradients.
+
+use std::ops::Range;
+
+use burn::backend::flex::FlexTensor;
+use rayon::prelude::*;
+
+use super::LinearOptions;
+use crate::flex::{contiguous, tensor, values};
+use crate::layer_norm::cpu::normalize_rows;
+use crate::matmul::{self, Block, Epilogue, Matrix, Panels, Residual, Rows};
+
+/// Tokens whose products are added up in one go for the gradient of a weight.
+const CHUNK: usize = 1024;
+
+/// The weight in panels, `[panels, dim_in, width]`.
+pub(crate) fn pack(weight: &FlexTensor) -> FlexTensor {
+    let [dim_in, dim_out] = weight.layout().shape().dims();
+    let width = matmul::panel_width();
+    tensor(pack_values(&contiguous(weight)), [dim_out.div_ceil(width), dim_in, width])
+}
+
+fn pack_values(weight: &FlexTensor) -> Vec<f32> {
+    let [dim_in, dim_out] = weight.layout().shape().dims();
+    let block = Block { values: values(weight), row_stride: dim_out, col_stride: 1 };
+    matmul::pack(block, dim_in, dim_out)
+}
+
+/// See [`linear`](fn@crate::linear).
+pub(crate) fn fused(
+    x: &FlexTensor,
+    panels: &FlexTensor,
+    bias: &FlexTensor,
+    [gamma, beta]: [&FlexTensor; 2],
+    residual: &FlexTensor,
+    options: LinearOptions,
+) -> FlexTensor {
+    let LinearOptions { dim_out, gelu, .. } = options;
+    let x = contiguous(x);
+    let bias = options.bias.then(|| contiguous(bias));
+    let residual = options.residual.then(|| contiguous(residual));
+    let residual = residual.as_ref().map(|x| Residual { values: values(x), stride: dim_out });
+    let bias = bias.as_ref().map(values);
+    let epilogue = Epilogue { bias, gelu, residual, accumulate: false };
+    let [_, dim_in, _] = panels.layout().shape().dims();
+    let panels = Panels { values: values(panels), inner: dim_in, columns: dim_out };
+    let rows = x.layout().num_elements() / dim_in;
+    let output = match options.norm {
+        None => matmul::multiply(&matrix(&x, dim_in), panels, rows, &epilogue),
+        Some(epsilon) => {
+            let (gamma, beta) = (contiguous(gamma), contiguous(beta));
+            let (gamma, beta) = (values(&gamma), values(&beta));
+            let a = NormalizedRows { values: values(&x), gamma, beta, epsilon: epsilon as f32 };
+            matmul::multiply(&a, panels, rows, &epilogue)
+        }
+    };
+    tensor(output, output_shape(&x, dim_out))
+}
+
+/// x W + b
+pub(crate) fn forward(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor) -> FlexTensor {
+    let [_, dim_out] = weight.layout().shape().dims();
+    let options = LinearOptions { dim_out, bias: true, norm: None, gelu: false, residual: false };
+    fused(x, &pack(weight), bias, [x, x], x, options)
+}
+
+/// Gradient of the input: grad Wᵀ.
+pub(crate) fn backward_x(weight: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
+    let (weight, grad) = (contiguous(weight), contiguous(grad));
+    let [dim_in, dim_out] = weight.layout().shape().dims();
+    let transposed = Block { values: values(&weight), row_stride: 1, col_stride: dim_out };
+    let panels = matmul::pack(transposed, dim_out, dim_in);
+    let panels = Panels { values: &panels, inner: dim_out, columns: dim_in };
+    let rows = grad.layout().num_elements() / dim_out;
+    let output = matmul::multiply(&matrix(&grad, dim_out), panels, rows, &Epilogue::default());
+    tensor(output, output_shape(&grad, dim_in))
+}
+
+/// Gradient of the weight: xᵀ grad.
+pub(crate) fn backward_weight(x: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
+    let (x, grad) = (contiguous(x), contiguous(grad));
+    let (dim_in, dim_out) = (channels(&x), channels(&grad));
+    let (x, grad) = (values(&x), values(&grad));
+    let mut output = vec![0.0; dim_in * dim_out];
+    for (x, grad) in x.chunks(CHUNK * dim_in).zip(grad.chunks(CHUNK * dim_out)) {
+        add_products(&mut output, x, grad, dim_in, dim_out);
+    }
+    tensor(output, [dim_in, dim_out])
+}
+
+/// Adds xᵀ grad; x is `[tokens, dim_in]`, grad `[tokens, dim_out]`.
+pub(crate) fn add_products(
+    output: &mut [f32],
+    x: &[f32],
+    grad: &[f32],
+    dim_in: usize,
+    dim_out: usize,
+) {
+    let tokens = grad.len() / dim_out;
+    let panels =
+        matmul::pack(Block { values: grad, row_stride: dim_out, col_stride: 1 }, tokens, dim_out);
+    let a = Matrix(Block { values: x, row_stride: 1, col_stride: dim_in });
+    let panels = Panels { values: &panels, inner: tokens, columns: dim_out };
+    matmul::multiply_add(&a, panels, dim_in, output);
+}
+
+/// Gradient of the bias: the sum over tokens.
+pub(crate) fn backward_bias(grad: &FlexTensor) -> FlexTensor {
+    let grad = contiguous(grad);
+    let dim_out = channels(&grad);
+    let partial: Vec<Vec<f32>> = values(&grad)
+        .par_chunks(CHUNK * dim_out)
+        .map(|tokens| {
+            let mut sums = vec![0.0; dim_out];
+            tokens.chunks_exact(dim_out).for_each(|token| add(&mut sums, token));
+            sums
+        })
+        .collect();
+    let mut sums = vec![0.0; dim_out];
+    partial.iter().for_each(|chunk| add(&mut sums, chunk));
+    tensor(sums, [dim_out])
+}
+
+fn add(sums: &mut [f32], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+}
+
+fn matrix(x: &FlexTensor, columns: usize) -> Matrix<'_> {
+    Matrix(Block { values: values(x), row_stride: columns, col_stride: 1 })
+}
+
+fn channels(x: &FlexTensor) -> usize {
+    *x.layout().shape().as_slice().last().expect("an axis")
+}
+
+fn output_shape(x: &FlexTensor, channels: usize) -> Vec<usize> {
+    let mut shape = x.layout().shape().as_slice().to_vec();
+    *shape.last_mut().expect("an axis") = channels;
+    shape
+}
+
+/// Rows after a layer norm.
+struct NormalizedRows<'a> {
+    values: &'a [f32],
+    gamma: &'a [f32],
+    beta: &'a [f32],
+    epsilon: f32,
+}
+
+impl Rows for NormalizedRows<'_> {
+    fn block<'a>(&'a self, rows: Range<usize>, scratch: &'a mut Vec<f32>) -> Block<'a> {
+        let Self { gamma, beta, epsilon, .. } = *self;
+        let channels = gamma.len();
+        let x = &self.values[rows.start * channels..rows.end * channels];
+        scratch.resize(x.len(), 0.0);
+        normalize_rows(x, gamma, beta, epsilon, scratch);
+        Block { values: scratch, row_stride: channels, col_stride: 1 }
+    }
+}

@@ -1,0 +1,193 @@
+//! Linear layers with what stands around them: layer norm in front, GELU and residual behind.
+
+pub(crate) mod autodiff;
+pub(crate) mod cpu;
+mod reference;
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+
+use crate::backend::{OpsBackend, is_cpu_f32};
+use crate::{gelu, layer_norm};
+
+/// Weight of a linear layer or of a convolution, `[dim_in, dim_out]`.
+#[derive(Clone, Debug)]
+pub enum Weight {
+    /// As it is trained.
+    Plain(Tensor<2>),
+    /// In the order in which the CPU's kernel reads it; see [`Weight::pack`].
+    Packed(PackedWeight),
+}
+
+/// See [`Weight::pack`].
+#[derive(Clone, Debug)]
+pub struct PackedWeight {
+    /// `[panels, dim_in, width]`; the width is that of the processor's vectors.
+    pub(crate) panels: Tensor<3>,
+    dim_out: usize,
+}
+
+impl Weight {
+    /// The same weight, ready for many forward passes on the CPU; a plain weight is packed at
+    /// every pass. It has no gradient. On other devices it stays as it is.
+    pub fn pack(self) -> Self {
+        match self {
+            Self::Plain(weight) if is_cpu_f32(&weight) => {
+                let [_, dim_out] = weight.dims();
+                let weight = weight.without_autodiff().into_dispatch();
+                let panels = Tensor::from_dispatch(Dispatch::pack_weight(weight));
+                Self::Packed(PackedWeight { panels, dim_out })
+            }
+            weight => weight,
+        }
+    }
+
+    /// `[dim_in, dim_out]`
+    pub fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Plain(weight) => weight.dims(),
+            Self::Packed(PackedWeight { panels, dim_out }) => [panels.dims()[1], *dim_out],
+        }
+    }
+}
+
+/// What happens beside the product, in this order.
+#[derive(Clone, Debug)]
+pub struct LinearFusion<const D: usize> {
+    /// Layer norm of the input.
+    pub norm: Option<Norm>,
+    /// GELU of the output.
+    pub gelu: bool,
+    /// Added to the output.
+    pub residual: Option<Tensor<D>>,
+}
+
+impl<const D: usize> Default for LinearFusion<D> {
+    fn default() -> Self {
+        Self { norm: None, gelu: false, residual: None }
+    }
+}
+
+/// Parameters of a layer norm over the last axis.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// Factor, `[channels]`
+    pub gamma: Tensor<1>,
+    /// Summand, `[channels]`
+    pub beta: Tensor<1>,
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+/// x W + b, with what [`LinearFusion`] adds.
+///
+/// On the CPU and without gradients it is one kernel: rows are normalised on their way into the
+/// product, GELU and residual happen before a number is written.
+///
+/// # Shapes
+/// - x: `[.., dim_in]`
+/// - weight: `[dim_in, dim_out]`
+/// - bias: `[dim_out]`
+/// - output, residual: `[.., dim_out]`
+///
+/// # Panics
+/// If sizes differ, or a packed weight meets tensors with gradients.
+pub fn linear<const D: usize>(
+    x: Tensor<D>,
+    weight: &Weight,
+    bias: Option<Tensor<1>>,
+    fusion: LinearFusion<D>,
+) -> Tensor<D> {
+    let [dim_in, dim_out] = weight.dims();
+    assert_eq!(
+        x.dims()[D - 1],
+        dim_in,
+        "linear: channels of x, and of a weight {dim_in} × {dim_out}"
+    );
+    if let Some(bias) = &bias {
+        assert_eq!(bias.dims(), [dim_out], "linear: bias of a weight {dim_in} × {dim_out}");
+    }
+    if !is_cpu_f32(&x) || x.is_autodiff() || is_tracked(weight) {
+        return step_by_step(x, weight, bias, fusion);
+    }
+    let Weight::Packed(PackedWeight { panels, .. }) = weight.clone().pack() else {
+        unreachable!("weights on the CPU can be packed");
+    };
+    let options = LinearOptions {
+        dim_out,
+        bias: bias.is_some(),
+        norm: fusion.norm.as_ref().map(|norm| norm.epsilon),
+        gelu: fusion.gelu,
+        residual: fusion.residual.is_some(),
+    };
+    let x = x.into_dispatch();
+    let bias = bias.map_or_else(|| x.clone(), Tensor::into_dispatch);
+    let residual = fusion.residual.map_or_else(|| x.clone(), Tensor::into_dispatch);
+    let (gamma, beta) = match fusion.norm {
+        Some(norm) => (norm.gamma.into_dispatch(), norm.beta.into_dispatch()),
+        None => (x.clone(), x.clone()),
+    };
+    let panels = panels.into_dispatch();
+    Tensor::from_dispatch(Dispatch::fused_linear(x, panels, bias, gamma, beta, residual, options))
+}
+
+/// What [`OpsBackend::fused_linear`] needs to know beside its tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearOptions {
+    /// Columns of the weight.
+    pub dim_out: usize,
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// Epsilon of the layer norm, if there is one.
+    pub norm: Option<f64>,
+    /// Whether a GELU follows.
+    pub gelu: bool,
+    /// Whether there is a residual.
+    pub residual: bool,
+}
+
+/// The definition of the fused kernel: one operator after the other, each with its gradient.
+fn step_by_step<const D: usize>(
+    x: Tensor<D>,
+    weight: &Weight,
+    bias: Option<Tensor<1>>,
+    fusion: LinearFusion<D>,
+) -> Tensor<D> {
+    let Weight::Plain(weight) = weight else {
+        panic!("linear: a packed weight has no gradient");
+    };
+    let x = match fusion.norm {
+        Some(Norm { gamma, beta, epsilon }) => layer_norm(x, gamma, beta, epsilon),
+        None => x,
+    };
+    let x = product(x, weight.clone(), bias);
+    let x = if fusion.gelu { gelu(x) } else { x };
+    match fusion.residual {
+        Some(residual) => residual + x,
+        None => x,
+    }
+}
+
+/// x W + b
+fn product<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    if !is_cpu_f32(&x) {
+        return reference::linear(x, weight, bias);
+    }
+    let [_, dim_out] = weight.dims();
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([dim_out], &weight.device().inner()));
+    let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(Dispatch::differentiable_linear(x, weight, bias))
+}
+
+/// [`linear`] by the definition, on any device.
+pub fn linear_reference<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    reference::linear(x, weight, bias)
+}
+
+pub(crate) fn is_tracked(weight: &Weight) -> bool {
+    matches!(weight, Weight::Plain(weight) if weight.is_autodiff())
+}

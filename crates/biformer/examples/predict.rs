@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 fn print_best_classes(checkpoint: &str, picture: &str) -> biformer::Result<()> {
     let device = Device::default();
     let loaded = load_classifier(&resolve(checkpoint)?, &LoadOptions::default(), &device)?;
+    let loaded = loaded.for_inference();
     let image = decode(picture.as_ref())?;
     let best = predict(&loaded.model, &[image], &loaded.info.transform, 5, &device);
     for prediction in &best[0] {

@@ -4,7 +4,7 @@ use biformer::analysis::{LayerCost, classifier_costs};
 use biformer::classification::{ImageClassifier, ImageClassifierConfig};
 use biformer::layers::{DropPath, drop_path_rates};
 use biformer::models::{BiFormerConfig, MODEL_NAMES};
-use biformer::weights::keys_and_shapes;
+use biformer::weights::{keys_and_shapes, load_state_dict, state_dict};
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 
@@ -144,6 +144,50 @@ fn a_valid_model_draws_nothing() {
     let inner = x.clone().inner();
     assert_eq!(logits(inner.clone(), &valid), logits(inner, &valid));
     assert_ne!(logits(x.clone(), &model), logits(x, &model), "in training it draws");
+}
+
+/// Batch norms with statistics of their own are folded, in stem, merging and both layouts; large
+/// batches go picture by picture, on threads.
+#[test]
+fn a_model_prepared_for_inference_gives_the_same_logits() {
+    let device = Device::default();
+    for name in ["biformer_nano", "biformer_stl", "biformer_stl_nchw"] {
+        let model = classifier(name);
+        let style = model.backbone.config.key_style();
+        let mut weights = state_dict(&model, style);
+        for (key, tensor) in &mut weights {
+            if key.contains("running_") {
+                let value = |i: usize| 0.5 + (i * 7 % 13) as f32 / 10.0;
+                tensor.data = (0..tensor.data.len()).map(value).collect();
+            }
+        }
+        let model = load_state_dict(model, weights, style).expect("weights of the same model");
+        let prepared = model.clone().for_inference();
+        let x = Tensor::<4>::random([9, 3, 160, 160], Distribution::Default, &device);
+        let logits = |model: &ImageClassifier, x: Tensor<4>| {
+            model.forward(x).into_data_as::<f32>().try_into_vec::<f32>().expect("float32")
+        };
+        let expected = logits(&model, x.clone());
+        let found = logits(&prepared, x.clone());
+        let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        for (found, expected) in found.iter().zip(&expected) {
+            // Float32 sums of 768 terms are good to some 1e-6. In the Swin layout the means, here
+            // larger than what varies around them, are folded into sums: a digit is lost.
+            assert!((found - expected).abs() < 1e-4 * largest, "{name}: {found}, {expected}");
+        }
+        let alone = logits(&prepared, x.narrow(0, 4, 1));
+        assert_eq!(alone, found[4 * 1000..5 * 1000], "{name}: a picture alone");
+        let costs = classifier_costs(&prepared, [160, 160]);
+        assert_eq!(costs, classifier_costs(&model, [160, 160]), "{name}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "has given up its plain weights")]
+fn a_model_prepared_for_inference_cannot_be_saved() {
+    let model = classifier("biformer_nano");
+    let style = model.backbone.config.key_style();
+    state_dict(&model.for_inference(), style);
 }
 
 #[test]

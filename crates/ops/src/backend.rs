@@ -179,6 +179,11 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
     }
 }
 
+/// Whether operators take the fused kernels of the CPU for this tensor, without gradients.
+pub fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
+    is_cpu_f32(x) && !x.is_autodiff()
+}
+
 /// Whether the fused CPU operators can take this tensor.
 pub(crate) fn is_cpu_f32<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device().inner() == Device::flex()

@@ -37,7 +37,7 @@ mod routed_attention;
 mod routing;
 mod simd;
 
-pub use backend::OpsBackend;
+pub use backend::{OpsBackend, is_fused};
 pub use convolution::{
     ConvolutionOptions, Window, convolution, convolution_reference, convolution_weight,
 };

@@ -47,7 +47,7 @@ pub fn run(args: &DemoArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         return Ok(Done::Interrupted);
     }
 
-    let loaded = load_classifier(&run.best(), &LoadOptions::default(), &device)?;
+    let loaded = load_classifier(&run.best(), &LoadOptions::default(), &device)?.for_inference();
     let folder = split_folder(root.join("data"), Split::Val)?;
     let folder = ImageFolder::open_with_classes(folder, &loaded.info.classes)?;
     let sheet = root.join("predictions.png");

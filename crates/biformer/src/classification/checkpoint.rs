@@ -52,6 +52,13 @@ pub struct LoadedClassifier {
     pub replaced_head: Option<usize>,
 }
 
+impl LoadedClassifier {
+    /// See [`BiFormer::for_inference`](crate::models::BiFormer::for_inference).
+    pub fn for_inference(self) -> Self {
+        Self { model: self.model.for_inference(), ..self }
+    }
+}
+
 /// Reads a classifier from a `.pth` or `.safetensors` file, strictly both ways.
 ///
 /// # Errors

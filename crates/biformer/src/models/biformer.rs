@@ -9,6 +9,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 use super::{Block, BlockConfig};
 use crate::attention::{AttentionConfig, AttentionTrace, BraConfig, FullAttentionConfig};
@@ -26,6 +27,9 @@ pub const MODEL_NAMES: [&str; 6] = [
     "biformer_stl",
     "biformer_stl_nchw",
 ];
+
+/// Numbers of a batch of maps that no longer fit into a cache of a few megabytes.
+const LARGE_MAPS: usize = 1 << 19;
 
 /// Configuration of [`BiFormer`].
 #[derive(Config, Debug)]
@@ -234,10 +238,26 @@ impl BiFormer {
     pub fn forward_stages(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
         let mut x = x.permute([0, 2, 3, 1]); // [batch, height, width, 3]
         std::array::from_fn(|i| {
-            let embedded = self.downsample_layers[i].forward(x.clone());
-            x = self.stages[i].blocks.iter().fold(embedded, |x, block| block.forward(x));
+            x = self.forward_stage(i, x.clone());
             x.clone()
         })
+    }
+
+    /// Embedding and blocks of one stage. Without gradients large maps go through it picture by
+    /// picture, so that what a block writes is still in a cache when the next one reads it.
+    fn forward_stage(&self, stage: usize, x: Tensor<4>) -> Tensor<4> {
+        let run = |x: Tensor<4>| {
+            let embedded = self.downsample_layers[stage].forward(x);
+            self.stages[stage].blocks.iter().fold(embedded, |x, block| block.forward(x))
+        };
+        let [batch, height, width, _] = x.dims();
+        let stride = if stage == 0 { 4 } else { 2 };
+        let numbers = batch * height * width * self.config.embed_dims[stage] / (stride * stride);
+        if batch == 1 || numbers < LARGE_MAPS || !biformer_ops::is_fused(&x) {
+            return run(x);
+        }
+        let pictures = x.split(1, 0);
+        Tensor::cat(pictures.into_par_iter().map(run).collect(), 0)
     }
 
     /// [`BiFormer::forward_stages`] with what each attention did: one list of traces a stage.

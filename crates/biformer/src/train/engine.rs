@@ -195,7 +195,7 @@ fn validate(
     let Run { recipe, data, device, .. } = run;
     let mut images = 0;
     let of = data.val.samples.len();
-    let (model, device) = (state.model.valid(), device.clone().inner());
+    let (model, device) = (state.model.valid().for_inference(), device.clone().inner());
     let val = evaluate(&model, data.val.clone(), data.info.transform, &device, |batch| {
         report_skipped(batch, observe);
         images += batch.labels.len() + batch.skipped.len();

@@ -88,12 +88,16 @@ fn dense_backbone(path: &Path) -> Result<usize, String> {
     let input = fixture.tensor::<4>("input", &device);
     let (stages, traces) = model.forward_traced(input.clone());
     let mut comparisons = check_stage_stats(path, &fixture, stages);
-    for (i, map) in model.forward_features(input).into_iter().enumerate() {
-        let out = format!("out{}", i + 1);
-        let expected = fixture.state_tensor(&out);
-        assert_eq!(map.dims().as_slice(), expected.shape, "{}", what(&out));
-        assert_close(&what(&out), &values(map), &expected.data, OUTPUT_TOLERANCE);
-        comparisons += 1;
+    let prepared = model.clone().for_inference();
+    for (kind, model) in [("", model), (", for inference", prepared)] {
+        for (i, map) in model.forward_features(input.clone()).into_iter().enumerate() {
+            let out = format!("out{}", i + 1);
+            let expected = fixture.state_tensor(&out);
+            let out = what(&format!("{out}{kind}"));
+            assert_eq!(map.dims().as_slice(), expected.shape, "{out}");
+            assert_close(&out, &values(map), &expected.data, OUTPUT_TOLERANCE);
+            comparisons += 1;
+        }
     }
     Ok(comparisons + check_routing(path, &fixture, style, &traces))
 }
@@ -178,9 +182,14 @@ fn full_model(path: &Path) -> Result<usize, String> {
     let input = Tensor::<4>::from_data(TensorData::new(input, [1, 3, 224, 224]), &device);
     let (stages, traces) = model.backbone.forward_traced(input.clone());
     let logits = values(model.classify(stages[3].clone()));
-    assert_close(&what("logits"), &logits, &fixture.state_tensor("logits").data, OUTPUT_TOLERANCE);
+    let expected = fixture.state_tensor("logits").data.clone();
+    assert_close(&what("logits"), &logits, &expected, OUTPUT_TOLERANCE);
     let stages = check_stage_stats(path, &fixture, stages);
-    Ok(4 + stages + check_routing(path, &fixture, style, &traces))
+    let logits = values(model.forward(input.clone()));
+    assert_close(&what("logits, fused"), &logits, &expected, OUTPUT_TOLERANCE);
+    let logits = values(model.for_inference().forward(input));
+    assert_close(&what("logits, for inference"), &logits, &expected, OUTPUT_TOLERANCE);
+    Ok(6 + stages + check_routing(path, &fixture, style, &traces))
 }
 
 /// The configuration that a fixture was recorded with, from its metadata and its keys.

@@ -7,7 +7,7 @@ mod reference;
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use crate::backend::{OpsBackend, is_cpu_f32};
+use crate::backend::{OpsBackend, is_cpu_f32, is_fused};
 use crate::linear::{Weight, is_tracked};
 use crate::{PackedWeight, gelu};
 
@@ -68,7 +68,7 @@ pub fn convolution(
         "convolution: got a weight {dim_in} × {dim_out} and a bias {:?} for {channels_in} channels and {window:?}",
         bias.dims()
     );
-    if is_cpu_f32(&x) && !x.is_autodiff() && !is_tracked(weight) {
+    if is_fused(&x) && !is_tracked(weight) {
         let Weight::Packed(PackedWeight { panels, .. }) = weight.clone().pack() else {
             unreachable!("weights on the CPU can be packed");
         };

@@ -7,7 +7,7 @@ mod reference;
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use crate::backend::{OpsBackend, is_cpu_f32};
+use crate::backend::{OpsBackend, is_cpu_f32, is_fused};
 use crate::{gelu, layer_norm};
 
 /// Weight of a linear layer or of a convolution, `[dim_in, dim_out]`.
@@ -107,7 +107,7 @@ pub fn linear<const D: usize>(
     if let Some(bias) = &bias {
         assert_eq!(bias.dims(), [dim_out], "linear: bias of a weight {dim_in} × {dim_out}");
     }
-    if !is_cpu_f32(&x) || x.is_autodiff() || is_tracked(weight) {
+    if !is_fused(&x) || is_tracked(weight) {
         return step_by_step(x, weight, bias, fusion);
     }
     let Weight::Packed(PackedWeight { panels, .. }) = weight.clone().pack() else {

@@ -32,6 +32,7 @@ mod layer_norm;
 mod linear;
 mod math;
 mod matmul;
+pub mod profile;
 mod regions;
 mod routed_attention;
 mod routing;

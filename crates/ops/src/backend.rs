@@ -179,6 +179,11 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
     }
 }
 
+/// Whether operators on this device compute on the processor.
+pub fn is_cpu(device: &Device) -> bool {
+    device.clone().inner() == Device::flex()
+}
+
 /// Whether the fused CPU operators can take this tensor.
 pub(crate) fn is_cpu_f32<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device().inner() == Device::flex()

@@ -29,6 +29,13 @@ pub enum Command {
     Predict(PredictArgs),
     /// List the models with parameters and multiply-accumulates
     Info(InfoArgs),
+    /// Measure the speed of a model or of an operator on random numbers
+    #[command(
+        after_help = "Examples:\n  biformer benchmark --model biformer_small --batch-size 8\n  \
+                            biformer benchmark --bench train --model biformer_nano --img-size 64 -b 64\n  \
+                            biformer benchmark --bench operator --operator bra --profile"
+    )]
+    Benchmark(BenchmarkArgs),
     /// Convert a checkpoint to safetensors under official names
     Export(ExportArgs),
 }
@@ -228,6 +235,91 @@ pub struct InfoArgs {
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchmarkArgs {
+    /// What to measure
+    #[arg(long, value_enum, default_value_t = Bench::Inference)]
+    pub bench: Bench,
+    /// Name of the model, see `biformer info` [default: biformer_tiny]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Pictures in a run
+    #[arg(long, visible_alias = "batch", short = 'b', default_value_t = 1)]
+    pub batch_size: usize,
+    /// Side, or HEIGHTxWIDTH, of the pictures [default: 224] or of the operator's map [default:
+    /// 200x336]
+    #[arg(long, visible_alias = "imgsz", value_name = "SIZE", value_parser = parse_size)]
+    pub img_size: Option<[usize; 2]>,
+    /// Threads that compute [default: all processors]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Type of the numbers
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
+    /// Runs to time at least; they go on until a second is full
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub runs: usize,
+    /// Runs before those
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub warmup: usize,
+    /// Show the time of each class of operators
+    #[arg(long)]
+    pub profile: bool,
+    #[command(flatten)]
+    pub operator: Option<OperatorArgs>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// The operator of `--bench operator`. The defaults are the paper's setting for detection.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "With --bench operator")]
+pub struct OperatorArgs {
+    /// Operator to measure [default: bra]
+    #[arg(long, value_enum)]
+    pub operator: Option<Operator>,
+    /// Channels of the map [default: 64]
+    #[arg(long)]
+    pub dim: Option<usize>,
+    /// Heads [default: 2]
+    #[arg(long, value_name = "N")]
+    pub num_heads: Option<usize>,
+    /// Regions a side, the paper's S [default: 16]
+    #[arg(long, value_name = "S")]
+    pub n_win: Option<usize>,
+    /// Routed regions, the paper's k [default: 4]
+    #[arg(long, value_name = "K")]
+    pub topk: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Bench {
+    /// Forward passes
+    Inference,
+    /// Training steps: forward, loss, backward, AdamW
+    Train,
+    /// Forward passes of one operator
+    Operator,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Operator {
+    /// Bi-level routing attention
+    Bra,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    F32,
+}
+
+/// `224` or `200x336`.
+fn parse_size(text: &str) -> Result<[usize; 2], String> {
+    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    let side = |side: &str| side.parse().map_err(|_| "expected a size as in 224 or 200x336");
+    Ok([side(height)?, side(width)?])
 }
 
 #[derive(Debug, Args)]

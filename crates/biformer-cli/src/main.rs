@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(&args, &STOP),
         Command::Predict(args) => commands::predict::run(&args, &STOP),
         Command::Info(args) => commands::info::run(&args),
+        Command::Benchmark(args) => commands::benchmark::run(&args, &STOP),
         Command::Export(args) => commands::export::run(&args),
     };
     match result {

@@ -11,7 +11,8 @@
 //! - [`data`]: pictures from files to numbers, as Pillow and timm have them.
 //! - [`classification`]: backbone with a head; evaluation and prediction.
 //! - [`train`]: recipe, optimizer, schedule, a run that can be resumed bit for bit.
-//! - [`analysis`], [`visualize`]: what a model costs, and pictures of what it says.
+//! - [`analysis`], [`visualize`]: what a model costs in work and in time, and pictures of what it
+//!   says.
 //!
 //! The backend is a value, Burn's `Device`; no type here has a parameter for it.
 //!

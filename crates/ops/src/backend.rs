@@ -184,6 +184,11 @@ pub fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
     is_cpu_f32(x) && !x.is_autodiff()
 }
 
+/// Whether operators on this device compute on the processor.
+pub fn is_cpu(device: &Device) -> bool {
+    device.clone().inner() == Device::flex()
+}
+
 /// Whether the fused CPU operators can take this tensor.
 pub(crate) fn is_cpu_f32<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device().inner() == Device::flex()

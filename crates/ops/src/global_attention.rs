@@ -2,6 +2,8 @@
 
 use burn::tensor::{Tensor, activation::softmax};
 
+use crate::profile::{self, Class};
+
 /// Output of global attention with the weights that led to it.
 #[derive(Clone, Debug)]
 pub struct GlobalAttention {
@@ -26,6 +28,7 @@ pub fn global_attention(
     num_heads: usize,
     scale: f64,
 ) -> Tensor<4> {
+    let _span = profile::span(Class::GlobalAttention);
     global_attention_traced(query, key, value, num_heads, scale).output
 }
 
@@ -37,6 +40,7 @@ pub fn global_attention_traced(
     num_heads: usize,
     scale: f64,
 ) -> GlobalAttention {
+    let _span = profile::span(Class::GlobalAttention);
     let [batch, height, width, channels] = query.dims();
     assert!(
         channels.is_multiple_of(num_heads),

@@ -32,12 +32,14 @@ mod layer_norm;
 mod linear;
 mod math;
 mod matmul;
+mod peak;
+pub mod profile;
 mod regions;
 mod routed_attention;
 mod routing;
 mod simd;
 
-pub use backend::{OpsBackend, is_fused};
+pub use backend::{OpsBackend, is_cpu, is_fused};
 pub use convolution::{
     ConvolutionOptions, Window, convolution, convolution_reference, convolution_weight,
 };
@@ -48,6 +50,7 @@ pub use layer_norm::layer_norm;
 pub use linear::{
     LinearFusion, LinearOptions, Norm, PackedWeight, Weight, linear, linear_reference,
 };
+pub use peak::peak_gflops;
 pub use regions::RegionGrid;
 pub use routed_attention::{
     RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_traced,

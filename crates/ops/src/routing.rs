@@ -3,6 +3,7 @@
 use burn::tensor::{Bool, Int, Tensor};
 
 use crate::RegionGrid;
+use crate::profile::{self, Class};
 
 /// How regions choose the regions that they attend to.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,7 @@ pub fn route(
     grid: &RegionGrid,
     options: &RoutingOptions,
 ) -> Tensor<3, Int> {
+    let _span = profile::span(Class::Routing);
     let exclude_padding = options.exclude_padding || options.mask_padding;
     let query_means = region_means(query.clone().detach(), grid, exclude_padding); // Q^r
     let key_means = region_means(key.clone().detach(), grid, exclude_padding); // K^r

@@ -1,5 +1,6 @@
 //! One file a command; each turns flags into library calls and prints what comes back.
 
+pub mod benchmark;
 pub mod demo;
 pub mod eval;
 pub mod export;

@@ -1,6 +1,7 @@
 //! What the tests share: a fresh directory with pictures, the binary, what it said.
 
 mod bad_input;
+mod benchmark;
 mod demo;
 mod eval;
 mod interrupt;

@@ -4,6 +4,7 @@
 //! count; activations, softmax, additions and means do not. A batch norm in evaluation costs 2
 //! per element, a layer norm 5. The paper's "FLOPs" are these MACs.
 
+use biformer_ops::profile::Class;
 use burn::module::Module;
 use burn::nn::{BatchNorm, conv::Conv2d};
 
@@ -19,6 +20,8 @@ use crate::models::BiFormer;
 pub struct LayerCost {
     /// Path in the model, such as `stages.0.blocks.1.attn.qkv`.
     pub name: String,
+    /// The operator that computes it.
+    pub class: Class,
     /// Trained numbers; running statistics are not.
     pub params: usize,
     /// Multiply-accumulates.
@@ -38,6 +41,13 @@ pub fn classifier_costs(model: &ImageClassifier, size: [usize; 2]) -> Vec<LayerC
 pub fn backbone_costs(model: &BiFormer, size: [usize; 2]) -> Vec<LayerCost> {
     let mut counter = Counter::default();
     counter.backbone(model, size);
+    counter.costs
+}
+
+/// Every layer of a bi-level routing attention on maps of `[height, width]` tokens.
+pub fn bra_costs(attention: &BiLevelRoutingAttention, size: [usize; 2]) -> Vec<LayerCost> {
+    let mut counter = Counter::default();
+    counter.bra("attn", attention, size);
     counter.costs
 }
 
@@ -123,8 +133,10 @@ impl Counter {
         let routed_tokens = attention.config.topk.min(regions) * tokens;
         self.linear(&part("qkv"), &attention.qkv, projected);
         self.depthwise(&part("lce"), &attention.lce, projected);
-        self.product(&part("routing"), regions * regions * dim); // Eq. 4
-        self.product(&part("attention"), 2 * regions * tokens * routed_tokens * dim); // Eq. 7
+        self.product(&part("routing"), Class::Routing, regions * regions * dim); // Eq. 4
+        // Eq. 7
+        let macs = 2 * regions * tokens * routed_tokens * dim;
+        self.product(&part("attention"), Class::RoutedAttention, macs);
         self.linear(&part("output"), &attention.output, height * width);
     }
 
@@ -135,40 +147,41 @@ impl Counter {
         if let Some(conv) = &attention.lce {
             self.depthwise(&part("lce"), conv, tokens);
         }
-        self.product(&part("attention"), 2 * tokens * tokens * attention.config.dim);
+        let macs = 2 * tokens * tokens * attention.config.dim;
+        self.product(&part("attention"), Class::GlobalAttention, macs);
         self.linear(&part("output"), &attention.output, tokens);
     }
 
     fn conv(&mut self, name: &str, conv: &Conv2d, positions: usize) {
         let weights = conv.weight.lazy_shape().num_elements();
-        self.push(name, conv.num_params(), weights * positions);
+        self.push(name, Class::Convolution, conv.num_params(), weights * positions);
     }
 
     fn depthwise(&mut self, name: &str, conv: &DepthwiseConv, positions: usize) {
         let weights = conv.weight.lazy_shape().num_elements();
-        self.push(name, conv.num_params(), weights * positions);
+        self.push(name, Class::DepthwiseConv, conv.num_params(), weights * positions);
     }
 
     fn linear(&mut self, name: &str, linear: &Linear, positions: usize) {
         let weights = linear.weight.lazy_shape().num_elements();
-        self.push(name, linear.num_params(), weights * positions);
+        self.push(name, Class::Linear, linear.num_params(), weights * positions);
     }
 
     fn layer_norm(&mut self, name: &str, norm: &LayerNorm, positions: usize) {
         let channels = norm.gamma.lazy_shape().num_elements();
-        self.push(name, norm.num_params(), 5 * channels * positions);
+        self.push(name, Class::LayerNorm, norm.num_params(), 5 * channels * positions);
     }
 
     fn batch_norm(&mut self, name: &str, norm: &BatchNorm, positions: usize) {
         let channels = norm.gamma.lazy_shape().num_elements();
-        self.push(name, 2 * channels, 2 * channels * positions);
+        self.push(name, Class::Other, 2 * channels, 2 * channels * positions);
     }
 
-    fn product(&mut self, name: &str, macs: usize) {
-        self.push(name, 0, macs);
+    fn product(&mut self, name: &str, class: Class, macs: usize) {
+        self.push(name, class, 0, macs);
     }
 
-    fn push(&mut self, name: &str, params: usize, macs: usize) {
-        self.costs.push(LayerCost { name: name.to_owned(), params, macs });
+    fn push(&mut self, name: &str, class: Class, params: usize, macs: usize) {
+        self.costs.push(LayerCost { name: name.to_owned(), class, params, macs });
     }
 }

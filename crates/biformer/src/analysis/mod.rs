@@ -1,5 +1,10 @@
-//! Cost of models: parameters and multiply-accumulates, counted from the built modules.
+//! Cost of models: parameters and multiply-accumulates counted from the built modules, and the
+//! time that they take.
 
+mod benchmark;
 mod flops;
+mod measure;
 
-pub use flops::{LayerCost, backbone_costs, classifier_costs};
+pub use benchmark::{Benchmark, inference, operator, train_step};
+pub use flops::{LayerCost, backbone_costs, bra_costs, classifier_costs};
+pub use measure::{Measurement, OperatorTime};

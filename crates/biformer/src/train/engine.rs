@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::{AdamW, Checkpoint, EpochMetrics, Progress, Recipe, RunFolder};
 use crate::classification::{
@@ -265,7 +265,7 @@ impl Data {
 }
 
 /// What changes from step to step.
-struct State {
+pub(crate) struct State {
     model: ImageClassifier,
     optimizer: AdamW,
     progress: Progress,
@@ -296,15 +296,20 @@ impl State {
             }
             None => ImageClassifierConfig::new(backbone).with_num_classes(classes).init(device),
         };
-        draw_weights(&model);
-        let optimizer = AdamW::new(&recipe.optimizer(), style);
-        let mut state = Self { model, optimizer, progress: Progress::default(), style };
+        let mut state = Self::new(model, recipe, style);
         if resume && folder.checkpoint().exists() {
             state = state.resume(&folder.checkpoint(), device)?;
             let Progress { epoch, step, .. } = state.progress;
             observe(Event::Resumed { epoch, step });
         }
         Ok(state)
+    }
+
+    /// Before the first step.
+    pub(crate) fn new(model: ImageClassifier, recipe: &Recipe, style: KeyStyle) -> Self {
+        draw_weights(&model);
+        let optimizer = AdamW::new(&recipe.optimizer(), style);
+        Self { model, optimizer, progress: Progress::default(), style }
     }
 
     fn resume(mut self, path: &Path, device: &Device) -> Result<Self> {
@@ -361,6 +366,21 @@ impl State {
         device: &Device,
     ) -> Result<()> {
         let (images, targets) = to_tensors(batch, recipe.img_size, device);
+        let (loss, logits) = self.step(images, targets, recipe, lr)?;
+        self.progress.loss_sum += f64::from(loss) * batch.labels.len() as f64;
+        let logits = logits.into_data_as::<f32>().try_into_vec::<f32>().expect("float32 logits");
+        self.progress.accuracy.update(&logits, &batch.labels);
+        Ok(())
+    }
+
+    /// Forward, loss, backward, AdamW; returns loss and logits.
+    pub(crate) fn step(
+        &mut self,
+        images: Tensor<4>,
+        targets: Tensor<1, Int>,
+        recipe: &Recipe,
+        lr: f64,
+    ) -> Result<(f32, Tensor<2>)> {
         let logits = self.model.forward(images);
         let loss = cross_entropy(logits.clone(), targets, recipe.smoothing);
         let loss_value: f32 = loss.clone().into_scalar();
@@ -375,10 +395,7 @@ impl State {
         }
         let model = self.model.clone();
         self.model = self.optimizer.step(lr, model, loss.backward());
-        self.progress.loss_sum += f64::from(loss_value) * batch.labels.len() as f64;
-        let logits = logits.into_data_as::<f32>().try_into_vec::<f32>().expect("float32 logits");
-        self.progress.accuracy.update(&logits, &batch.labels);
-        Ok(())
+        Ok((loss_value, logits))
     }
 
     fn mean_loss(&self) -> f64 {

@@ -8,6 +8,7 @@ mod run;
 mod schedule;
 
 pub use checkpoint::{Checkpoint, Progress};
+pub(crate) use engine::State;
 pub use engine::{Event, Outcome, StepMetrics, train};
 pub use optimizer::{AdamW, AdamWOptions, is_decayed};
 pub use recipe::Recipe;

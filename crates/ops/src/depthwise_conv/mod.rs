@@ -9,6 +9,7 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32};
+use crate::profile::{self, Class};
 
 /// Each channel convolved with its own odd, square kernel; zero padding keeps the size.
 ///
@@ -21,6 +22,7 @@ use crate::backend::{OpsBackend, is_cpu_f32};
 /// # Panics
 /// If the channels of `x`, `weight` and `bias` differ, or the kernel is not odd and square.
 pub fn depthwise_conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    let _span = profile::span(Class::DepthwiseConv);
     let [_, _, _, channels] = x.dims();
     let [weight_channels, one, kernel_height, kernel_width] = weight.dims();
     assert!(

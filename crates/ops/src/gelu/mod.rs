@@ -7,6 +7,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{Tensor, activation};
 
 use crate::backend::{OpsBackend, is_cpu_f32};
+use crate::profile::{self, Class};
 
 /// x · ½ (1 + erf(x / √2)), element by element.
 ///
@@ -14,6 +15,7 @@ use crate::backend::{OpsBackend, is_cpu_f32};
 /// - x: any
 /// - output: like `x`
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let _span = profile::span(Class::Gelu);
     if is_cpu_f32(&x) {
         Tensor::from_dispatch(Dispatch::fused_gelu(x.into_dispatch()))
     } else {

@@ -8,6 +8,7 @@ mod reference;
 use burn::tensor::{Int, Tensor};
 
 use crate::RegionGrid;
+use crate::profile::{self, Class};
 
 /// What the attention needs to know beside its tensors.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,7 @@ pub fn routed_attention(
     grid: &RegionGrid,
     options: &RoutedAttentionOptions,
 ) -> Tensor<4> {
+    let _span = profile::span(Class::RoutedAttention);
     routed_attention_traced(query, key, value, region_graph, grid, options).output
 }
 
@@ -60,6 +62,7 @@ pub fn routed_attention_traced(
     grid: &RegionGrid,
     options: &RoutedAttentionOptions,
 ) -> RoutedAttention {
+    let _span = profile::span(Class::RoutedAttention);
     let [_, _, _, channels] = query.dims();
     assert!(
         channels.is_multiple_of(options.num_heads),

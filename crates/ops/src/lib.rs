@@ -32,6 +32,7 @@ mod layer_norm;
 mod linear;
 mod math;
 mod matmul;
+mod parallel;
 mod regions;
 mod routed_attention;
 mod routing;
@@ -41,7 +42,7 @@ pub use backend::OpsBackend;
 pub use convolution::{
     ConvolutionOptions, Window, convolution, convolution_reference, convolution_weight,
 };
-pub use depthwise_conv::{depthwise_conv, depthwise_conv_reference};
+pub use depthwise_conv::{depthwise_conv, depthwise_conv_add, depthwise_conv_reference};
 pub use gelu::gelu;
 pub use global_attention::{GlobalAttention, global_attention, global_attention_traced};
 pub use layer_norm::layer_norm;

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use biformer_ops::{depthwise_conv, depthwise_conv_reference, gelu};
+use biformer_ops::{depthwise_conv, depthwise_conv_add, depthwise_conv_reference, gelu};
 use burn::tensor::{Device, Distribution, Tensor, activation};
 
 const RUNS: usize = 10;
@@ -11,12 +11,13 @@ const RUNS: usize = 10;
 fn main() {
     println!("{:<40} {:>12} {:>12} {:>7}", "operator", "definition", "fused", "ratio");
     // Batch, side and channels of the stages of BiFormer-T at 224², and of nano at 64².
-    for [batch, side, channels] in
-        [[1, 56, 64], [1, 28, 128], [8, 56, 64], [8, 14, 256], [64, 16, 32]]
-    {
+    let stages = [[56, 64], [28, 128], [14, 256], [7, 512]];
+    let batches = [1, 8].map(|batch| stages.map(|[side, channels]| [batch, side, channels]));
+    for [batch, side, channels] in batches.concat().into_iter().chain([[64, 16, 32]]) {
         for kernel_size in [3, 5] {
             bench_depthwise_conv([batch, side, side, channels], kernel_size);
         }
+        bench_lce([batch, side, side, channels]);
         bench_gelu([batch, side, side, 3 * channels]);
     }
 }
@@ -42,6 +43,25 @@ fn bench_depthwise_conv(shape: [usize; 4], kernel_size: usize) {
         definition,
         fused,
     );
+}
+
+/// LCE of V where it lies in QKV, added to a map beside it.
+fn bench_lce([batch, height, width, channels]: [usize; 4]) {
+    let device = Device::default();
+    let parts = move |qkv: Tensor<4>| {
+        (qkv.clone().narrow(3, 0, channels), qkv.narrow(3, 2 * channels, channels))
+    };
+    let weight = move |w: Tensor<1>| w.reshape([channels, 1, 5, 5]);
+    let definition = |qkv: Tensor<4>, [w, b]: [Tensor<1>; 2]| {
+        let (sum, value) = parts(qkv);
+        sum + depthwise_conv_reference(value, weight(w), b)
+    };
+    let fused = |qkv: Tensor<4>, [w, b]: [Tensor<1>; 2]| {
+        let (sum, value) = parts(qkv);
+        depthwise_conv_add(value, weight(w), b, sum)
+    };
+    let parameters = [random([25 * channels], &device), random([channels], &device)];
+    compare("lce 5×5", [batch, height, width, 3 * channels], parameters, definition, fused);
 }
 
 fn bench_gelu(shape: [usize; 4]) {

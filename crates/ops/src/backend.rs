@@ -4,6 +4,7 @@
 //! fused one here (CPU so far).
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
@@ -23,6 +24,14 @@ pub trait OpsBackend: burn::backend::Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`depthwise_conv_add`](fn@crate::depthwise_conv_add).
+    fn fused_depthwise_conv_add(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
     /// See [`gelu`](fn@crate::gelu).
@@ -73,7 +82,16 @@ impl OpsBackend for Flex {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        depthwise_conv::cpu::forward(&x, &weight, &bias)
+        depthwise_conv::cpu::forward(x, &weight, &bias, None)
+    }
+
+    fn fused_depthwise_conv_add(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        depthwise_conv::cpu::forward(x, &weight, &bias, Some(residual))
     }
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -130,6 +148,17 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         depthwise_conv::autodiff::forward::<C>(x, weight, bias)
+    }
+
+    fn fused_depthwise_conv_add(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        // The gradient of the residual is that of the output: a node of its own costs nothing.
+        let output = depthwise_conv::autodiff::forward::<C>(x, weight, bias);
+        Self::float_add(residual, output)
     }
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -32,6 +32,7 @@ mod layer_norm;
 mod linear;
 mod math;
 mod matmul;
+mod parallel;
 mod peak;
 pub mod profile;
 mod regions;
@@ -43,7 +44,7 @@ pub use backend::{OpsBackend, is_cpu, is_fused};
 pub use convolution::{
     ConvolutionOptions, Window, convolution, convolution_reference, convolution_weight,
 };
-pub use depthwise_conv::{depthwise_conv, depthwise_conv_reference};
+pub use depthwise_conv::{depthwise_conv, depthwise_conv_add, depthwise_conv_reference};
 pub use gelu::gelu;
 pub use global_attention::{GlobalAttention, global_attention, global_attention_traced};
 pub use layer_norm::layer_norm;

@@ -43,6 +43,20 @@ pub(crate) fn vectorize<R>(kernel: impl FnOnce() -> R) -> R {
     arch().dispatch(Kernel(kernel))
 }
 
+/// Float32 numbers in a vector of the chosen instruction set.
+pub(crate) fn lanes() -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    dispatch(Lanes)
+}
+
 /// Name of the chosen instruction set: `avx512`, `avx2`, `neon` or `scalar`.
 ///
 /// # Panics

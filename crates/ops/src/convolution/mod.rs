@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32, is_fused};
 use crate::linear::{Weight, is_tracked};
+use crate::profile::{self, Class};
 use crate::{PackedWeight, gelu};
 
 /// What a convolution looks at: square windows, zeros around the map.
@@ -61,6 +62,7 @@ pub fn convolution(
     window: Window,
     with_gelu: bool,
 ) -> Tensor<4> {
+    let _span = profile::span(Class::Convolution);
     let [_, _, _, channels_in] = x.dims();
     let [dim_in, dim_out] = weight.dims();
     assert!(

@@ -49,7 +49,7 @@ pub(crate) fn forward<C: CheckpointStrategy>(
     bias: FloatTensor<Autodiff<Flex, C>>,
 ) -> FloatTensor<Autodiff<Flex, C>> {
     let nodes = [x.node(), weight.node(), bias.node()];
-    let output = cpu::forward(x.primitive(), weight.primitive(), bias.primitive());
+    let output = cpu::forward(x.primitive().clone(), weight.primitive(), bias.primitive(), None);
     match DepthwiseConv.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let state = (prep.checkpoint(&x), prep.checkpoint(&weight));

@@ -1,29 +1,56 @@
-//! Depthwise convolution of channels-last float32 maps.
+//! Depthwise convolution of channels-last float32 maps: which task does what.
 //!
-//! One task = some rows of the output. A row stays in the first cache while the taps of the
-//! kernel are added to it, one after the other; channels lie in vector lanes. The input is read
-//! where it is: a slice of a wider map (V in QKV) needs no copy. Sums over pictures are added in
-//! order, so that results do not depend on the number of threads.
+//! The input is read where it is: a slice of a wider map (V in QKV) needs no copy. Rows of the
+//! output go to tasks ([`convolve`](super::convolve)). For the gradients of the parameters
+//! ([`correlate`](super::correlate)) the rows of the batch are cut into chunks by the shape alone
+//! and the sums of the chunks are added in order, so that results do not depend on the number
+//! of threads.
+
+#![allow(unsafe_code)]
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
-use rayon::prelude::*;
 
-use crate::simd::vectorize;
+use super::convolve::{BLOCK, Convolution, Residual};
+use super::correlate::Correlation;
+use crate::parallel::{Target, for_each, part, tasks};
+use crate::simd::{dispatch, lanes};
 
 /// Multiply-adds of a task below which a thread costs more than it brings.
-const TASK: usize = 1 << 15;
+const TASK: usize = 1 << 18;
+/// Pixels of a chunk: enough that adding up the chunks is nothing beside them.
+const CHUNK: usize = 512;
 
-/// See [`depthwise_conv`](fn@crate::depthwise_conv).
-pub(crate) fn forward(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor) -> FlexTensor {
-    let taps = Taps::new(weight, false);
-    let bias = bias.to_contiguous();
-    convolve(&Map::new(x), &taps, Some(&bias.storage::<f32>()[bias.layout().start_offset()..]))
+/// See [`depthwise_conv_add`](fn@crate::depthwise_conv_add). A residual that nobody else holds
+/// becomes the output.
+pub(crate) fn forward(
+    x: FlexTensor,
+    weight: &FlexTensor,
+    bias: &FlexTensor,
+    residual: Option<FlexTensor>,
+) -> FlexTensor {
+    let taps = Taps::new(weight, Some(bias), false);
+    let x = channels_last(x);
+    let x = Map::new(&x);
+    let Some(residual) = residual else { return convolve(x, &taps, None) };
+    let mut residual = channels_last(residual);
+    let Map { values, strides, .. } = Map::new(&residual);
+    let (values, len) = (values.as_ptr(), x.len());
+    if residual.is_contiguous()
+        && let Some(output) = residual.try_storage_mut::<f32>()
+        && output.len() == len
+    {
+        let output = output.as_mut_ptr();
+        run(x, &taps, Some(Residual { values: output, strides }), output);
+        return residual;
+    }
+    convolve(x, &taps, Some(Residual { values, strides }))
 }
 
 /// Gradient of the input: the gradient of the output convolved with the mirrored kernel.
 pub(crate) fn backward_x(weight: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
-    convolve(&Map::new(grad), &Taps::new(weight, true), None)
+    let grad = channels_last(grad.clone());
+    convolve(Map::new(&grad), &Taps::new(weight, None, true), None)
 }
 
 /// Gradients of weight and bias.
@@ -32,172 +59,159 @@ pub(crate) fn backward_parameters(
     weight: &FlexTensor,
     grad: &FlexTensor,
 ) -> (FlexTensor, FlexTensor) {
-    let (x, grad) = (Map::new(x), Map::new(grad));
-    let (channels, size) = (x.channels, Taps::new(weight, false).size);
-    let per_picture: Vec<Vec<f32>> = (0..x.batch)
-        .into_par_iter()
-        .map(|n| {
-            let mut sums = vec![0.0; (size * size + 1) * channels];
-            vectorize(|| add_products(&mut sums, &x, &grad, n, size));
-            sums
-        })
-        .collect();
-    let mut sums = vec![0.0; (size * size + 1) * channels];
-    for picture in &per_picture {
-        for (sum, value) in sums.iter_mut().zip(picture) {
+    let (x, grad) = (channels_last(x.clone()), channels_last(grad.clone()));
+    let (x, grad) = (Map::new(&x), Map::new(&grad));
+    let [channels, _, size, _] = weight.layout().shape().dims();
+    assert_eq!([x.batch, x.height, x.width], [grad.batch, grad.height, grad.width]);
+    let packed = packed_len(channels, size);
+    let rows = x.batch * x.height;
+    let chunks = (rows * x.width).div_ceil(CHUNK);
+    let blocks = channels.div_ceil(BLOCK);
+    let mut sums = vec![0.0; packed * chunks.max(1)];
+    let target = Target::new(sums.as_mut_ptr());
+    for_each(chunks * blocks, |task| {
+        let (chunk, block) = (task / blocks, task % blocks);
+        let sums = target.at(chunk * packed);
+        let rows = part(rows, chunks, chunk);
+        let channels = block * BLOCK..channels.min((block + 1) * BLOCK);
+        dispatch(Correlation { x, grad, size, sums, rows, channels });
+    });
+    let (total, others) = sums.split_at_mut(packed);
+    for chunk in others.chunks_exact(packed.max(1)) {
+        for (sum, value) in total.iter_mut().zip(chunk) {
             *sum += value;
         }
     }
-    let grad_bias = sums.split_off(size * size * channels);
-    let by_channel = (0..channels)
-        .flat_map(|c| (0..size * size).map(move |tap| tap * channels + c))
-        .map(|i| sums[i])
-        .collect();
-    (tensor(by_channel, vec![channels, 1, size, size]), tensor(grad_bias, vec![channels]))
+    let lanes = lanes();
+    let count = size * size;
+    let at = |c: usize, tap: usize| total[(c / lanes * (1 + count) + tap) * lanes + c % lanes];
+    let weight = (0..channels).flat_map(|c| (1..=count).map(move |tap| (c, tap)));
+    let weight = weight.map(|(c, tap)| at(c, tap)).collect();
+    let bias = (0..channels).map(|c| at(c, 0)).collect();
+    (tensor(weight, vec![channels, 1, size, size]), tensor(bias, vec![channels]))
 }
 
 /// A channels-last map whose channels lie side by side.
-struct Map {
-    tensor: FlexTensor,
-    batch: usize,
-    height: usize,
-    width: usize,
-    channels: usize,
-    strides: [usize; 3],
-    offset: usize,
+#[derive(Clone, Copy)]
+pub(super) struct Map<'a> {
+    /// From the first number of the map on.
+    values: &'a [f32],
+    pub batch: usize,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    /// Distances of pictures, rows and columns.
+    pub strides: [usize; 3],
 }
 
-impl Map {
-    fn new(tensor: &FlexTensor) -> Self {
-        let positive = tensor.layout().strides().iter().all(|&stride| stride >= 0);
-        let tensor = match positive && tensor.layout().strides()[3] == 1 {
-            true => tensor.clone(),
-            false => tensor.to_contiguous(),
+impl<'a> Map<'a> {
+    /// # Panics
+    /// If the tensor is not as [`channels_last`] gives it.
+    fn new(tensor: &'a FlexTensor) -> Self {
+        let layout = tensor.layout();
+        let [batch, height, width, channels] = layout.shape().dims();
+        let strides = std::array::from_fn(|i| layout.strides()[i] as usize);
+        let map = Self {
+            values: &tensor.storage()[layout.start_offset()..],
+            batch,
+            height,
+            width,
+            channels,
+            strides,
         };
-        let [batch, height, width, channels] = tensor.layout().shape().dims();
-        let strides = std::array::from_fn(|i| tensor.layout().strides()[i] as usize);
-        let offset = tensor.layout().start_offset();
-        Self { tensor, batch, height, width, channels, strides, offset }
+        let dims = [batch, height, width].into_iter();
+        let last: usize = dims.zip(strides).map(|(n, stride)| n.saturating_sub(1) * stride).sum();
+        assert!(map.len() == 0 || map.values.len() >= last + channels, "a map beyond its storage");
+        map
     }
 
-    /// All numbers from the first token of a row on.
+    fn len(&self) -> usize {
+        self.batch * self.height * self.width * self.channels
+    }
+
+    /// The channels of a pixel from one on.
     #[inline(always)]
-    fn row(&self, n: usize, y: usize) -> &[f32] {
-        &self.tensor.storage()[self.offset + n * self.strides[0] + y * self.strides[1]..]
+    pub fn at(&self, n: usize, y: usize, column: usize, channel: usize) -> *const f32 {
+        let [picture, row, pixel] = self.strides;
+        self.values.as_ptr().wrapping_add(n * picture + y * row + column * pixel + channel)
     }
 }
 
-/// A kernel with channels side by side: `[size, size, channels]`.
-struct Taps {
+/// A kernel with channels side by side, and its bias before it:
+/// `[channels / lanes, 1 + size · size, lanes]`, the last vector filled with zeros.
+pub(super) struct Taps {
     values: Vec<f32>,
-    size: usize,
+    pub size: usize,
 }
 
 impl Taps {
-    fn new(weight: &FlexTensor, mirrored: bool) -> Self {
+    fn new(weight: &FlexTensor, bias: Option<&FlexTensor>, mirrored: bool) -> Self {
         let weight = weight.to_contiguous();
         let [channels, _, size, _] = weight.layout().shape().dims();
-        let data = &weight.storage::<f32>()[weight.layout().start_offset()..];
-        let count = size * size;
-        let source = |tap: usize| if mirrored { count - 1 - tap } else { tap };
-        let values = (0..count)
-            .flat_map(|tap| (0..channels).map(move |c| c * count + source(tap)))
-            .map(|i| data[i])
-            .collect();
+        let weight = &weight.storage::<f32>()[weight.layout().start_offset()..];
+        let (count, lanes) = (size * size, lanes());
+        let mut values = vec![0.0; packed_len(channels, size)];
+        let start = |c: usize| c / lanes * (1 + count) * lanes + c % lanes;
+        for (c, taps) in weight.chunks_exact(count).take(channels).enumerate() {
+            for (i, tap) in taps.iter().enumerate() {
+                let i = if mirrored { count - 1 - i } else { i };
+                values[start(c) + (1 + i) * lanes] = *tap;
+            }
+        }
+        if let Some(bias) = bias {
+            let bias = bias.to_contiguous();
+            let bias = &bias.storage::<f32>()[bias.layout().start_offset()..];
+            for (c, bias) in bias.iter().take(channels).enumerate() {
+                values[start(c)] = *bias;
+            }
+        }
         Self { values, size }
+    }
+
+    /// Bias and taps of the vector that starts with `channel`.
+    #[inline(always)]
+    pub fn of(&self, channel: usize) -> *const f32 {
+        self.values.as_ptr().wrapping_add(channel * (1 + self.size * self.size))
     }
 }
 
-fn convolve(x: &Map, taps: &Taps, bias: Option<&[f32]>) -> FlexTensor {
-    let row_len = x.width * x.channels;
-    let mut output = vec![0.0; x.batch * x.height * row_len];
-    let rows = (TASK / (row_len * taps.size * taps.size).max(1)).max(1);
-    output.par_chunks_mut(row_len * rows).enumerate().for_each(|(task, chunk)| {
-        vectorize(|| {
-            for (i, row) in chunk.chunks_mut(row_len).enumerate() {
-                let index = task * rows + i;
-                convolve_row(row, x, index / x.height, index % x.height, taps, bias);
-            }
-        });
-    });
+fn packed_len(channels: usize, size: usize) -> usize {
+    channels.next_multiple_of(lanes()) * (1 + size * size)
+}
+
+fn convolve(x: Map, taps: &Taps, residual: Option<Residual>) -> FlexTensor {
+    let mut output: Vec<f32> = Vec::with_capacity(x.len());
+    run(x, taps, residual, output.as_mut_ptr());
+    // SAFETY: the rows cover the output.
+    unsafe { output.set_len(x.len()) };
     tensor(output, vec![x.batch, x.height, x.width, x.channels])
 }
 
-#[inline(always)]
-fn convolve_row(
-    output: &mut [f32],
-    x: &Map,
-    n: usize,
-    y: usize,
-    taps: &Taps,
-    bias: Option<&[f32]>,
-) {
-    let (channels, stride, size) = (x.channels, x.strides[2], taps.size);
-    if let Some(bias) = bias {
-        for token in output.chunks_exact_mut(channels) {
-            token.copy_from_slice(&bias[..channels]);
-        }
+fn run(x: Map, taps: &Taps, residual: Option<Residual>, output: *mut f32) {
+    if x.len() == 0 {
+        return;
     }
-    for ky in 0..size {
-        let Some(iy) = shifted(y, ky, size, x.height) else { continue };
-        let input = x.row(n, iy);
-        for kx in 0..size {
-            let tap = &taps.values[(ky * size + kx) * channels..][..channels];
-            let (first, end) = covered(kx, size, x.width);
-            for column in first..end {
-                let source = &input[(column + kx - size / 2) * stride..][..channels];
-                let target = &mut output[column * channels..][..channels];
-                for ((target, source), tap) in target.iter_mut().zip(source).zip(tap) {
-                    *target += source * tap;
-                }
-            }
+    assert!(taps.values.len() >= packed_len(x.channels, taps.size));
+    let tasks = tasks(x.len() * taps.size * taps.size, TASK);
+    // Whole pictures where there are enough, else the same number of blocks of each.
+    let groups = tasks.min(x.batch);
+    let blocks = tasks.div_ceil(groups).min(x.height);
+    let output = Target::new(output);
+    for_each(groups * blocks, |task| {
+        for n in part(x.batch, groups, task / blocks) {
+            let rows = part(x.height, blocks, task % blocks);
+            dispatch(Convolution { x, taps, residual, output: output.at(0), n, rows });
         }
-    }
+    });
 }
 
-/// Adds x · grad of picture `n` to each tap, and grad to the bias behind them.
-#[inline(always)]
-fn add_products(sums: &mut [f32], x: &Map, grad: &Map, n: usize, size: usize) {
-    let channels = x.channels;
-    let (taps, bias) = sums.split_at_mut(size * size * channels);
-    for y in 0..x.height {
-        let grad_row = grad.row(n, y);
-        for column in 0..x.width {
-            let grad = &grad_row[column * grad.strides[2]..][..channels];
-            for (sum, grad) in bias.iter_mut().zip(grad) {
-                *sum += grad;
-            }
-        }
-        for ky in 0..size {
-            let Some(iy) = shifted(y, ky, size, x.height) else { continue };
-            let input = x.row(n, iy);
-            for kx in 0..size {
-                let tap = &mut taps[(ky * size + kx) * channels..][..channels];
-                let (first, end) = covered(kx, size, x.width);
-                for column in first..end {
-                    let source = &input[(column + kx - size / 2) * x.strides[2]..][..channels];
-                    let grad = &grad_row[column * grad.strides[2]..][..channels];
-                    for ((sum, source), grad) in tap.iter_mut().zip(source).zip(grad) {
-                        *sum += source * grad;
-                    }
-                }
-            }
-        }
+/// The tensor itself if kernels can read it in place, else a copy.
+fn channels_last(tensor: FlexTensor) -> FlexTensor {
+    let strides = tensor.layout().strides();
+    match strides.iter().all(|&stride| stride >= 0) && strides[3] == 1 {
+        true => tensor,
+        false => tensor.to_contiguous(),
     }
-}
-
-/// The input row that tap row `ky` of output row `y` sees, unless it is padding.
-#[inline(always)]
-fn shifted(y: usize, ky: usize, size: usize, height: usize) -> Option<usize> {
-    (y + ky).checked_sub(size / 2).filter(|&y| y < height)
-}
-
-/// The output columns whose tap column `kx` does not fall on padding.
-#[inline(always)]
-fn covered(kx: usize, size: usize, width: usize) -> (usize, usize) {
-    let first = (size / 2).saturating_sub(kx).min(width);
-    let end = (width + size / 2).saturating_sub(kx).min(width);
-    (first, end.max(first))
 }
 
 fn tensor(data: Vec<f32>, shape: Vec<usize>) -> FlexTensor {

@@ -2,8 +2,11 @@
 //! encoding of a block (3 × 3).
 
 pub(crate) mod autodiff;
+mod convolve;
+mod correlate;
 pub(crate) mod cpu;
 mod reference;
+mod window;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
@@ -23,6 +26,46 @@ use crate::profile::{self, Class};
 /// If the channels of `x`, `weight` and `bias` differ, or the kernel is not odd and square.
 pub fn depthwise_conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
     let _span = profile::span(Class::DepthwiseConv);
+    check(&x, &weight, &bias);
+    if is_cpu_f32(&x) {
+        let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+        Tensor::from_dispatch(Dispatch::fused_depthwise_conv(x, weight, bias))
+    } else {
+        reference::depthwise_conv(x, weight, bias)
+    }
+}
+
+/// residual + [`depthwise_conv`]`(x, weight, bias)`, in one pass where the kernel is fused.
+///
+/// # Shapes
+/// - residual: like the output
+///
+/// # Panics
+/// As [`depthwise_conv`], and if the shape of the residual is not that of `x`.
+pub fn depthwise_conv_add(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    residual: Tensor<4>,
+) -> Tensor<4> {
+    let _span = profile::span(Class::DepthwiseConv);
+    check(&x, &weight, &bias);
+    assert_eq!(residual.dims(), x.dims(), "depthwise_conv_add: shape of the residual");
+    if is_cpu_f32(&x) {
+        let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+        let residual = residual.into_dispatch();
+        Tensor::from_dispatch(Dispatch::fused_depthwise_conv_add(x, weight, bias, residual))
+    } else {
+        residual + reference::depthwise_conv(x, weight, bias)
+    }
+}
+
+/// The definition of [`depthwise_conv`] in plain tensor operations, on any device.
+pub fn depthwise_conv_reference(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    reference::depthwise_conv(x, weight, bias)
+}
+
+fn check(x: &Tensor<4>, weight: &Tensor<4>, bias: &Tensor<1>) {
     let [_, _, _, channels] = x.dims();
     let [weight_channels, one, kernel_height, kernel_width] = weight.dims();
     assert!(
@@ -35,15 +78,4 @@ pub fn depthwise_conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tenso
         kernel_height == kernel_width && kernel_width % 2 == 1,
         "depthwise_conv: got a kernel of {kernel_height} × {kernel_width}, expected odd and square"
     );
-    if is_cpu_f32(&x) {
-        let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-        Tensor::from_dispatch(Dispatch::fused_depthwise_conv(x, weight, bias))
-    } else {
-        reference::depthwise_conv(x, weight, bias)
-    }
-}
-
-/// The definition of [`depthwise_conv`] in plain tensor operations, on any device.
-pub fn depthwise_conv_reference(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
-    reference::depthwise_conv(x, weight, bias)
 }

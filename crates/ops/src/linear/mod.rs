@@ -8,6 +8,7 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32, is_fused};
+use crate::profile::{self, Class};
 use crate::{gelu, layer_norm};
 
 /// Weight of a linear layer or of a convolution, `[dim_in, dim_out]`.
@@ -98,6 +99,7 @@ pub fn linear<const D: usize>(
     bias: Option<Tensor<1>>,
     fusion: LinearFusion<D>,
 ) -> Tensor<D> {
+    let _span = profile::span(Class::Linear);
     let [dim_in, dim_out] = weight.dims();
     assert_eq!(
         x.dims()[D - 1],

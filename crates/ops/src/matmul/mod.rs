@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::parallel::{self, Target, part};
 use crate::simd::{Simd, WithSimd, dispatch};
 
 /// Vectors side by side in a tile.
@@ -137,21 +138,17 @@ fn run(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue, c: *mut f32) 
     assert!(b.values.len() >= panels * b.inner * width, "matmul: panels too short");
     let threads = rayon::current_num_threads();
     let plan = Plan::new(rows, panels, b.inner * width, threads);
-    let target = Target(c);
+    let target = Target::new(c);
     let run = |task: usize| {
-        let target = &target;
         let (block, group) = (task / plan.groups, task % plan.groups);
         let rows = part(rows, plan.blocks, block);
         let panels = part(panels, plan.groups, group);
         let mut scratch = SCRATCH.take();
         let block = a.block(rows.clone(), &mut scratch);
-        dispatch(Task { a: block, b, rows, panels, epilogue, c: target.0 });
+        dispatch(Task { a: block, b, rows, panels, epilogue, c: target.at(0) });
         SCRATCH.set(scratch);
     };
-    match plan.blocks * plan.groups {
-        tasks if threads == 1 || tasks == 1 => (0..tasks).for_each(run),
-        tasks => (0..tasks).into_par_iter().for_each(run),
-    }
+    parallel::for_each(plan.blocks * plan.groups, run);
 }
 
 thread_local! {
@@ -182,18 +179,6 @@ impl Plan {
         Self { blocks, groups: tasks.div_ceil(blocks).min(panels) }
     }
 }
-
-/// Part `index` of `count` nearly equal parts of `0..total`.
-fn part(total: usize, count: usize, index: usize) -> Range<usize> {
-    total * index / count..total * (index + 1) / count
-}
-
-/// C, of which each task writes its own tiles.
-struct Target(*mut f32);
-// SAFETY: tasks write disjoint tiles.
-unsafe impl Sync for Target {}
-// SAFETY: as above.
-unsafe impl Send for Target {}
 
 struct Task<'a> {
     a: Block<'a>,

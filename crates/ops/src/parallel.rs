@@ -1,0 +1,53 @@
+//! Work cut into tasks for the threads of the current pool.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+/// Runs `task` for each number below `count`; in order on one thread, where a pool would
+/// only cost.
+pub(crate) fn for_each(count: usize, task: impl Fn(usize) + Sync + Send) {
+    if count == 1 || rayon::current_num_threads() == 1 {
+        (0..count).for_each(task);
+    } else {
+        (0..count).into_par_iter().for_each(task);
+    }
+}
+
+/// How many tasks to make of `work` multiply-adds (or operations as dear) if none may have less
+/// than `least`.
+///
+/// The number depends on the threads: use it only where the cut cannot be seen in the result.
+pub(crate) fn tasks(work: usize, least: usize) -> usize {
+    match rayon::current_num_threads() {
+        1 => 1,
+        threads => (work / least).clamp(1, 4 * threads),
+    }
+}
+
+/// Part `index` of `count` nearly equal parts of `0..total`.
+#[inline(always)]
+pub(crate) fn part(total: usize, count: usize, index: usize) -> Range<usize> {
+    total * index / count..total * (index + 1) / count
+}
+
+/// A buffer of which each task writes its own part.
+pub(crate) struct Target(*mut f32);
+
+// SAFETY: the tasks write disjoint parts; whoever dereferences the pointer says so.
+#[allow(unsafe_code)]
+unsafe impl Sync for Target {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Send for Target {}
+
+impl Target {
+    pub(crate) fn new(first: *mut f32) -> Self {
+        Self(first)
+    }
+
+    /// The number at `index`.
+    pub(crate) fn at(&self, index: usize) -> *mut f32 {
+        self.0.wrapping_add(index)
+    }
+}

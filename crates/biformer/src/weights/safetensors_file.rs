@@ -1,12 +1,12 @@
 //! Reading and writing safetensors: `u64` header length, JSON header, tensors end to end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, TensorInfo};
-use safetensors::{SafeTensorError, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::files::write_atomically;
@@ -49,30 +49,44 @@ pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     if Format::detect(path)? != Format::Safetensors {
         return Err(Error::checkpoint(path, "has no metadata: only safetensors carry it"));
     }
-    let header = read_header(path)?;
+    let read_error = |source| Error::io("read", path, source);
+    let mut file = File::open(path).map_err(read_error)?;
+    let file_size = file.metadata().map_err(read_error)?.len();
+    let header = read_header(path, &mut file, file_size)?;
     let header: MetadataOnly =
         serde_json::from_slice(&header).map_err(|error| damaged(path, one_line(error)))?;
     Ok(header.metadata.unwrap_or_default())
 }
 
-/// Reads all floating-point tensors of a safetensors file.
+/// Reads all floating-point tensors of a safetensors file, one after the other: the file itself
+/// is never in memory as a whole.
 pub(super) fn read(path: &Path) -> Result<StateDict> {
-    let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| match error {
-        SafeTensorError::InvalidHeaderLength | SafeTensorError::MetadataIncompleteBuffer => {
-            damaged(path, "its header and its length disagree".to_owned())
-        }
-        other => damaged(path, one_line(other)),
-    })?;
+    let read_error = |source| Error::io("read", path, source);
+    let mut file = BufReader::new(File::open(path).map_err(read_error)?);
+    let file_size = file.get_ref().metadata().map_err(read_error)?.len();
+    let header = read_header(path, &mut file, file_size)?;
+    let data_start = (size_of::<u64>() + header.len()) as u64;
+    let Header { tensors, .. } =
+        serde_json::from_slice(&header).map_err(|error| damaged(path, one_line(error)))?;
+    let mut tensors: Vec<(String, TensorInfo)> = tensors.into_iter().collect();
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
+    // Checks that shapes, types and offsets agree and leave no gap.
+    let layout =
+        Metadata::new(None, tensors.clone()).map_err(|error| damaged(path, one_line(error)))?;
+    if data_start + layout.data_len() as u64 != file_size {
+        return Err(damaged(path, "its header and its length disagree".to_owned()));
+    }
     let mut state_dict = StateDict::new();
-    for (name, tensor) in file.iter() {
-        let decode = decoder(tensor.dtype()).map_err(|dtype| {
-            let reason = format!("`{}` has elements of type {dtype}", one_line(name));
+    let mut bytes = Vec::new();
+    for (name, TensorInfo { dtype, shape, data_offsets: (start, end) }) in tensors {
+        let decode = decoder(dtype).map_err(|dtype| {
+            let reason = format!("`{}` has elements of type {dtype}", one_line(&name));
             Error::checkpoint(path, format!("{reason}; expected F16, BF16, F32 or F64"))
         })?;
+        bytes.resize(end - start, 0);
+        file.read_exact(&mut bytes).map_err(read_error)?;
         if let Some(decode) = decode {
-            let tensor = StateTensor::new(tensor.shape().to_vec(), decode(tensor.data()));
-            state_dict.insert(name.to_owned(), tensor);
+            state_dict.insert(name, StateTensor::new(shape, decode(&bytes)));
         }
     }
     Ok(state_dict)
@@ -84,6 +98,15 @@ pub(super) fn read(path: &Path) -> Result<StateDict> {
 enum HeaderEntry<'a> {
     Metadata(&'a BTreeMap<String, String>),
     Tensor(TensorInfo),
+}
+
+/// The JSON header.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__")]
+    _metadata: Option<IgnoredAny>,
+    #[serde(flatten)]
+    tensors: HashMap<String, TensorInfo>,
 }
 
 /// The header's one entry that is not a tensor.
@@ -121,10 +144,9 @@ fn header(
     Ok(json)
 }
 
-fn read_header(path: &Path) -> Result<Vec<u8>> {
+/// The header at the start of a file.
+fn read_header(path: &Path, file: &mut impl Read, file_size: u64) -> Result<Vec<u8>> {
     let read_error = |source| Error::io("read", path, source);
-    let mut file = File::open(path).map_err(read_error)?;
-    let file_size = file.metadata().map_err(read_error)?.len();
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(read_error)?;
     let length = u64::from_le_bytes(length);

@@ -46,11 +46,12 @@ fn one_operator() {
 fn a_profile_names_the_classes_of_operators() {
     let ended = Folder::empty().run(&format!("{NANO} --profile")).expect_code(0);
     let classes = [
+        "linear",
+        "convolution",
         "depthwise convolution",
         "routed attention",
         "global attention",
         "routing",
-        "GELU",
         "other",
     ];
     for class in classes {

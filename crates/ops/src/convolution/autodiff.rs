@@ -10,6 +10,7 @@ use burn::backend::tensor::FloatTensor;
 
 use super::{Window, cpu};
 use crate::linear;
+use crate::profile::{self, Class};
 
 #[derive(Debug)]
 struct Convolution;
@@ -23,6 +24,7 @@ impl Backward<Flex, 3> for Convolution {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
+        let _span = profile::span(Class::Convolution);
         let [node_x, node_weight, node_bias] = ops.parents;
         let grad = grads.consume::<Flex>(&ops.node);
         let (x, weight, window) = ops.state;

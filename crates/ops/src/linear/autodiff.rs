@@ -9,6 +9,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 
 use super::cpu;
+use crate::profile::{self, Class};
 
 #[derive(Debug)]
 struct Linear;
@@ -22,6 +23,7 @@ impl Backward<Flex, 3> for Linear {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
+        let _span = profile::span(Class::Linear);
         let [node_x, node_weight, node_bias] = ops.parents;
         let grad = grads.consume::<Flex>(&ops.node);
         let (x, weight) = ops.state;

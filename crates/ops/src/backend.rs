@@ -8,6 +8,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::routed_attention::{self, Routing};
 use crate::{depthwise_conv, gelu};
 
 /// The fused operators. Shapes and meaning stand at the public functions of the same names.
@@ -22,6 +23,14 @@ pub trait OpsBackend: burn::backend::Backend {
 
     /// See [`gelu`](fn@crate::gelu).
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`routed_attention`](fn@crate::routed_attention).
+    fn fused_routed_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        routing: Routing,
+    ) -> FloatTensor<Self>;
 }
 
 impl OpsBackend for Flex {
@@ -36,6 +45,15 @@ impl OpsBackend for Flex {
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::cpu::forward(&x)
     }
+
+    fn fused_routed_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        routing: Routing,
+    ) -> FloatTensor<Self> {
+        routed_attention::cpu::forward(&query, &key, &value, &routing)
+    }
 }
 
 impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
@@ -49,6 +67,15 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::autodiff::forward::<C>(x)
+    }
+
+    fn fused_routed_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        routing: Routing,
+    ) -> FloatTensor<Self> {
+        routed_attention::autodiff::forward::<C>(query, key, value, routing)
     }
 }
 

@@ -2,6 +2,10 @@
 
 use burn::tensor::{Tensor, activation::softmax};
 
+use crate::backend::is_cpu_f32;
+use crate::routed_attention::{Routing, check_heads, fused};
+use crate::{RegionGrid, RoutedAttentionOptions};
+
 /// Output of global attention with the weights that led to it.
 #[derive(Clone, Debug)]
 pub struct GlobalAttention {
@@ -26,7 +30,15 @@ pub fn global_attention(
     num_heads: usize,
     scale: f64,
 ) -> Tensor<4> {
-    global_attention_traced(query, key, value, num_heads, scale).output
+    if !is_cpu_f32(&query) {
+        return global_attention_traced(query, key, value, num_heads, scale).output;
+    }
+    // The whole map is one region that attends to itself.
+    check_heads(&query, num_heads);
+    let [batch, height, width, _] = query.dims();
+    let grid = RegionGrid::pad_first(height, width, 1);
+    let options = RoutedAttentionOptions { num_heads, scale, mask_padding: false };
+    fused(query, key, value, Routing { region_graph: vec![0; batch], topk: 1, grid, options })
 }
 
 /// [`global_attention`] that also returns the attention weights.
@@ -37,11 +49,8 @@ pub fn global_attention_traced(
     num_heads: usize,
     scale: f64,
 ) -> GlobalAttention {
+    check_heads(&query, num_heads);
     let [batch, height, width, channels] = query.dims();
-    assert!(
-        channels.is_multiple_of(num_heads),
-        "channels must be divisible by num_heads, got {channels} channels and {num_heads} heads"
-    );
     let heads = |x: Tensor<4>| {
         x.reshape([batch, height * width, num_heads, channels / num_heads]).swap_dims(1, 2)
         // [batch, num_heads, height * width, head_dim]

@@ -4,12 +4,12 @@
 //! fused one here (CPU so far).
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::routed_attention::{self, Routing};
-use crate::{depthwise_conv, gelu};
+use crate::{RegionGrid, RoutingOptions, depthwise_conv, gelu, routing};
 
 /// The fused operators. Shapes and meaning stand at the public functions of the same names.
 #[backend_extension(Autodiff, Flex)]
@@ -31,6 +31,14 @@ pub trait OpsBackend: burn::backend::Backend {
         value: FloatTensor<Self>,
         routing: Routing,
     ) -> FloatTensor<Self>;
+
+    /// See [`route`](fn@crate::route).
+    fn fused_route(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        grid: RegionGrid,
+        options: RoutingOptions,
+    ) -> IntTensor<Self>;
 }
 
 impl OpsBackend for Flex {
@@ -54,6 +62,15 @@ impl OpsBackend for Flex {
     ) -> FloatTensor<Self> {
         routed_attention::cpu::forward(&query, &key, &value, &routing)
     }
+
+    fn fused_route(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        grid: RegionGrid,
+        options: RoutingOptions,
+    ) -> IntTensor<Self> {
+        routing::cpu::route(&query, &key, &grid, &options)
+    }
 }
 
 impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
@@ -76,6 +93,16 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
         routing: Routing,
     ) -> FloatTensor<Self> {
         routed_attention::autodiff::forward::<C>(query, key, value, routing)
+    }
+
+    fn fused_route(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        grid: RegionGrid,
+        options: RoutingOptions,
+    ) -> IntTensor<Self> {
+        // Routing chooses: there is no gradient to follow.
+        routing::cpu::route(query.primitive(), key.primitive(), &grid, &options)
     }
 }
 

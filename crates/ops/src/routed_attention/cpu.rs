@@ -36,7 +36,7 @@ pub(crate) fn forward_with_sums(
     routing: &Routing,
     log_sums: bool,
 ) -> (FlexTensor, Vec<f32>) {
-    let [query, key, value] = [query, key, value].map(|map| Source::new(map, routing));
+    let [query, key, value] = [query, key, value].map(|map| Source::new(map, routing.slack(map)));
     let problem = routing.problem(&query, &key, &value);
     let (output, log_sums) = forward::attend(&problem, log_sums);
     (tensor(output, query.tensor.layout().shape().dims()), log_sums)
@@ -50,8 +50,8 @@ pub(crate) fn backward(
     log_sums: &[f32],
     grad: &FlexTensor,
 ) -> [FlexTensor; 3] {
-    let [query, key, value] = inputs.each_ref().map(|map| Source::new(map, routing));
-    let [output, grad] = [output, grad].map(|map| Source::new(map, routing));
+    let [query, key, value] = inputs.each_ref().map(|map| Source::new(map, routing.slack(map)));
+    let [output, grad] = [output, grad].map(|map| Source::new(map, routing.slack(map)));
     let problem = routing.problem(&query, &key, &value);
     let saved = Saved { output: output.map(), log_sums };
     let shape = query.tensor.layout().shape().dims();
@@ -59,6 +59,12 @@ pub(crate) fn backward(
 }
 
 impl Routing {
+    /// Numbers behind a head that the kernels read along with it.
+    fn slack(&self, map: &FlexTensor) -> usize {
+        let [.., channels]: [usize; 4] = map.layout().shape().dims();
+        tile::slack(channels / self.options.num_heads)
+    }
+
     fn problem<'a>(&'a self, query: &'a Source, key: &'a Source, value: &'a Source) -> Problem<'a> {
         let [batch, height, width, channels] = query.tensor.layout().shape().dims();
         let regions = self.grid.regions();
@@ -90,14 +96,15 @@ impl Routing {
 }
 
 /// A map whose channels lie side by side, with numbers behind its last token that may be read.
-struct Source {
-    tensor: FlexTensor,
+pub(crate) struct Source {
+    pub tensor: FlexTensor,
     /// A copy, where the tensor ends with its last token.
     longer: Option<Vec<f32>>,
 }
 
 impl Source {
-    fn new(tensor: &FlexTensor, routing: &Routing) -> Self {
+    /// A map behind whose last token at least `slack` numbers can be read.
+    pub fn new(tensor: &FlexTensor, slack: usize) -> Self {
         let positive = tensor.layout().strides().iter().all(|&stride| stride >= 0);
         let tensor = match positive && tensor.layout().strides()[3] == 1 {
             true => tensor.clone(),
@@ -105,7 +112,6 @@ impl Source {
         };
         let source = Self { tensor, longer: None };
         let dims: [usize; 4] = source.tensor.layout().shape().dims();
-        let slack = tile::slack(dims[3] / routing.options.num_heads);
         let strides = source.strides();
         let last: usize = (0..3).map(|i| dims[i].saturating_sub(1) * strides[i]).sum();
         let longer = (source.values().len() < last + dims[3] + slack).then(|| {
@@ -124,7 +130,7 @@ impl Source {
         &self.tensor.storage()[self.tensor.layout().start_offset()..]
     }
 
-    fn map(&self) -> Map<'_> {
+    pub fn map(&self) -> Map<'_> {
         let values = self.longer.as_deref().unwrap_or_else(|| self.values());
         Map { values, strides: self.strides() }
     }

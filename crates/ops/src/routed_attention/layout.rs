@@ -69,7 +69,7 @@ impl Problem<'_> {
 }
 
 /// Offsets of the tokens of regions in one image of a map.
-pub(super) struct Offsets {
+pub(crate) struct Offsets {
     /// Of the first token of each region.
     pub regions: Vec<usize>,
     /// Of each token of a region, from the first one on.
@@ -108,7 +108,7 @@ impl Offsets {
 }
 
 /// Numbers that start at a cache line, so that vectors do not straddle two.
-pub(super) struct Buffer(Vec<Line>);
+pub(crate) struct Buffer(Vec<Line>);
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -137,14 +137,14 @@ impl Buffer {
 
 /// A map that several tasks write, each its own tokens or channels.
 #[derive(Clone, Copy)]
-pub(super) struct Target(pub *mut f32);
+pub(crate) struct Target(pub *mut f32);
 // SAFETY: tasks write disjoint parts; see where each is made.
 unsafe impl Sync for Target {}
 // SAFETY: as above.
 unsafe impl Send for Target {}
 
 /// Nearly equal parts of `0..total`, none longer than `most`.
-pub(super) fn parts(total: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn parts(total: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     let count = total.div_ceil(most);
     (0..count).map(move |i| total * i / count..total * (i + 1) / count)
 }

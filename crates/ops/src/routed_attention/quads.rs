@@ -16,23 +16,23 @@ use super::layout::{Buffer, parts};
 use crate::simd::{Simd, load, mul_add, store};
 
 /// Tokens that lie side by side.
-pub(super) const QUAD: usize = 4;
+pub(crate) const QUAD: usize = 4;
 
 /// Queries in a vector of sums.
-pub(super) const fn queries<S: Simd>() -> usize {
+pub(crate) const fn queries<S: Simd>() -> usize {
     S::F32_LANES / QUAD
 }
 
 /// Most vectors of queries in a tile.
-pub(super) const MAX_VECTORS: usize = 3;
+pub(crate) const MAX_VECTORS: usize = 3;
 
 /// Numbers of a packed region of one head.
-pub(super) fn region_len(tokens: usize, head_dim: usize) -> usize {
+pub(crate) fn region_len(tokens: usize, head_dim: usize) -> usize {
     tokens.next_multiple_of(QUAD) * head_dim
 }
 
 /// Query tokens of a region, in nearly equal tiles of whole vectors.
-pub(super) fn tiles<S: Simd>(tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn tiles<S: Simd>(tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let (start, end) = (tokens.start, tokens.end);
     let vectors = parts(tokens.len().div_ceil(queries::<S>()), MAX_VECTORS);
     vectors.map(move |part| {
@@ -41,7 +41,7 @@ pub(super) fn tiles<S: Simd>(tokens: Range<usize>) -> impl Iterator<Item = Range
 }
 
 /// Pointers to the quads of packed regions, one region after the other.
-pub(super) fn of_regions(
+pub(crate) fn of_regions(
     regions: impl Iterator<Item = *const f32>,
     tokens: usize,
     head_dim: usize,
@@ -60,7 +60,7 @@ pub(super) fn of_regions(
 /// # Safety
 /// `head_dim` numbers can be read at each offset, and whole quads be written to `target`.
 #[inline(always)]
-pub(super) unsafe fn pack(
+pub(crate) unsafe fn pack(
     source: *const f32,
     offsets: &[usize],
     head_dim: usize,
@@ -120,7 +120,7 @@ unsafe fn transpose(rows: [*const f32; QUAD], target: *mut f32) {
 /// `head_dim` numbers can be read at each offset, and `vectors` vectors of queries be written
 /// for each number.
 #[inline(always)]
-pub(super) unsafe fn repeat<S: Simd>(
+pub(crate) unsafe fn repeat<S: Simd>(
     simd: S,
     source: *const f32,
     offsets: &[usize],
@@ -160,7 +160,7 @@ unsafe fn splat_quad<S: Simd>(simd: S, source: *const f32) -> S::f32s {
 /// takes them all.
 #[allow(clippy::too_many_arguments)]
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Simd>(
+pub(crate) unsafe fn multiply<S: Simd>(
     simd: S,
     vectors: usize,
     head_dim: usize,

@@ -5,13 +5,14 @@
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::ops::FloatTensorOps;
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::convolution::{self, ConvolutionOptions, Window};
 use crate::linear::{self, LinearOptions};
-use crate::{depthwise_conv, gelu};
+use crate::routed_attention::{self, Routing};
+use crate::{RegionGrid, RoutingOptions, depthwise_conv, gelu, routing};
 
 /// Why some methods have no differentiable form.
 const WITHOUT_GRADIENTS: &str = "the public functions choose differentiable kernels";
@@ -74,6 +75,22 @@ pub trait OpsBackend: burn::backend::Backend {
         bias: FloatTensor<Self>,
         window: Window,
     ) -> FloatTensor<Self>;
+
+    /// See [`routed_attention`](fn@crate::routed_attention).
+    fn fused_routed_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        routing: Routing,
+    ) -> FloatTensor<Self>;
+
+    /// See [`route`](fn@crate::route).
+    fn fused_route(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        grid: RegionGrid,
+        options: RoutingOptions,
+    ) -> IntTensor<Self>;
 }
 
 impl OpsBackend for Flex {
@@ -138,6 +155,24 @@ impl OpsBackend for Flex {
         window: Window,
     ) -> FloatTensor<Self> {
         convolution::cpu::forward(&x, &weight, &bias, window)
+    }
+
+    fn fused_routed_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        routing: Routing,
+    ) -> FloatTensor<Self> {
+        routed_attention::cpu::forward(&query, &key, &value, &routing)
+    }
+
+    fn fused_route(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        grid: RegionGrid,
+        options: RoutingOptions,
+    ) -> IntTensor<Self> {
+        routing::cpu::route(&query, &key, &grid, &options)
     }
 }
 
@@ -205,6 +240,25 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
         window: Window,
     ) -> FloatTensor<Self> {
         convolution::autodiff::forward::<C>(x, weight, bias, window)
+    }
+
+    fn fused_routed_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        routing: Routing,
+    ) -> FloatTensor<Self> {
+        routed_attention::autodiff::forward::<C>(query, key, value, routing)
+    }
+
+    fn fused_route(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        grid: RegionGrid,
+        options: RoutingOptions,
+    ) -> IntTensor<Self> {
+        // Routing chooses: there is no gradient to follow.
+        routing::cpu::route(query.primitive(), key.primitive(), &grid, &options)
     }
 }
 

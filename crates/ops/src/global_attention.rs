@@ -2,7 +2,10 @@
 
 use burn::tensor::{Tensor, activation::softmax};
 
+use crate::backend::is_cpu_f32;
 use crate::profile::{self, Class};
+use crate::routed_attention::{Routing, check_heads, fused};
+use crate::{RegionGrid, RoutedAttentionOptions};
 
 /// Output of global attention with the weights that led to it.
 #[derive(Clone, Debug)]
@@ -29,7 +32,15 @@ pub fn global_attention(
     scale: f64,
 ) -> Tensor<4> {
     let _span = profile::span(Class::GlobalAttention);
-    global_attention_traced(query, key, value, num_heads, scale).output
+    if !is_cpu_f32(&query) {
+        return global_attention_traced(query, key, value, num_heads, scale).output;
+    }
+    // The whole map is one region that attends to itself.
+    check_heads(&query, num_heads);
+    let [batch, height, width, _] = query.dims();
+    let grid = RegionGrid::pad_first(height, width, 1);
+    let options = RoutedAttentionOptions { num_heads, scale, mask_padding: false };
+    fused(query, key, value, Routing { region_graph: vec![0; batch], topk: 1, grid, options })
 }
 
 /// [`global_attention`] that also returns the attention weights.
@@ -41,11 +52,8 @@ pub fn global_attention_traced(
     scale: f64,
 ) -> GlobalAttention {
     let _span = profile::span(Class::GlobalAttention);
+    check_heads(&query, num_heads);
     let [batch, height, width, channels] = query.dims();
-    assert!(
-        channels.is_multiple_of(num_heads),
-        "channels must be divisible by num_heads, got {channels} channels and {num_heads} heads"
-    );
     let heads = |x: Tensor<4>| {
         x.reshape([batch, height * width, num_heads, channels / num_heads]).swap_dims(1, 2)
         // [batch, num_heads, height * width, head_dim]

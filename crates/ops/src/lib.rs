@@ -56,5 +56,5 @@ pub use regions::RegionGrid;
 pub use routed_attention::{
     RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_traced,
 };
-pub use routing::{RoutingOptions, affinity, region_means, route, topk_regions};
+pub use routing::{RoutingOptions, affinity, region_means, route, route_reference, topk_regions};
 pub use simd::instruction_set;

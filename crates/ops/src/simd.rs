@@ -19,9 +19,14 @@ const VARIABLE: &str = "BIFORMER_SIMD";
 #[inline(always)]
 pub(crate) fn dispatch<Kernel: WithSimd>(kernel: Kernel) -> Kernel::Output {
     match arch() {
+        #[cfg(target_arch = "x86_64")]
+        Arch::V4(simd) => Simd::vectorize(simd, kernel),
+        #[cfg(target_arch = "x86_64")]
+        Arch::V3(simd) => Simd::vectorize(simd, kernel),
+        #[cfg(target_arch = "aarch64")]
+        Arch::Neon(simd) => Simd::vectorize(simd, kernel),
         // Four lanes of plain arithmetic: what every 64-bit processor has.
-        Arch::Scalar => Scalar128b.vectorize(kernel),
-        arch => arch.dispatch(kernel),
+        _ => Scalar128b.vectorize(kernel),
     }
 }
 
@@ -131,5 +136,37 @@ pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S
         simd.add_f32s(simd.mul_f32s(a, b), c)
     } else {
         simd.mul_add_e_f32s(a, b, c)
+    }
+}
+
+/// The vector that starts at `source`, if `count` numbers can be read there; zeros behind them.
+///
+/// # Safety
+/// `count` numbers, or a whole vector if that is less, can be read there.
+#[inline(always)]
+pub(crate) unsafe fn load_some<S: Simd>(simd: S, source: *const f32, count: usize) -> S::f32s {
+    // SAFETY: the caller's.
+    unsafe {
+        if count >= S::F32_LANES {
+            load(simd, source)
+        } else {
+            simd.partial_load_f32s(std::slice::from_raw_parts(source, count))
+        }
+    }
+}
+
+/// Writes at most `count` numbers of a vector to `target`.
+///
+/// # Safety
+/// They can be written there.
+#[inline(always)]
+pub(crate) unsafe fn store_some<S: Simd>(simd: S, target: *mut f32, values: S::f32s, count: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        if count >= S::F32_LANES {
+            store(simd, target, values);
+        } else {
+            simd.partial_store_f32s(std::slice::from_raw_parts_mut(target, count), values);
+        }
     }
 }

@@ -3,11 +3,22 @@
 //! Every query token of a region attends to all tokens of the `topk` regions that the region
 //! graph names: O = softmax(scale · Q Kᵍᵀ) Vᵍ, head by head.
 
+pub(crate) mod autodiff;
+mod backward;
+pub(crate) mod cpu;
+mod forward;
+pub(crate) mod layout;
+pub(crate) mod quads;
 mod reference;
+mod softmax;
+mod tile;
 
+use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
+pub use self::cpu::Routing;
 use crate::RegionGrid;
+use crate::backend::{OpsBackend, is_cpu_f32};
 use crate::profile::{self, Class};
 
 /// What the attention needs to know beside its tensors.
@@ -50,7 +61,27 @@ pub fn routed_attention(
     options: &RoutedAttentionOptions,
 ) -> Tensor<4> {
     let _span = profile::span(Class::RoutedAttention);
-    routed_attention_traced(query, key, value, region_graph, grid, options).output
+    if !is_cpu_f32(&query) {
+        return routed_attention_traced(query, key, value, region_graph, grid, options).output;
+    }
+    check_heads(&query, options.num_heads);
+    let [_, _, topk] = region_graph.dims();
+    let region_graph = region_graph.into_data_as::<i64>().try_into_vec::<i64>();
+    let region_graph = region_graph.expect("integers").into_iter().map(|region| region as usize);
+    let routing =
+        Routing { region_graph: region_graph.collect(), topk, grid: *grid, options: *options };
+    fused(query, key, value, routing)
+}
+
+/// Attention by the kernels of the CPU.
+pub(crate) fn fused(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    routing: Routing,
+) -> Tensor<4> {
+    let (query, key, value) = (query.into_dispatch(), key.into_dispatch(), value.into_dispatch());
+    Tensor::from_dispatch(Dispatch::fused_routed_attention(query, key, value, routing))
 }
 
 /// [`routed_attention`] that also returns the attention weights.
@@ -63,11 +94,15 @@ pub fn routed_attention_traced(
     options: &RoutedAttentionOptions,
 ) -> RoutedAttention {
     let _span = profile::span(Class::RoutedAttention);
+    check_heads(&query, options.num_heads);
+    reference::routed_attention(query, key, value, region_graph, grid, options)
+}
+
+/// Panics if the heads do not divide the channels.
+pub(crate) fn check_heads(query: &Tensor<4>, num_heads: usize) {
     let [_, _, _, channels] = query.dims();
     assert!(
-        channels.is_multiple_of(options.num_heads),
-        "channels must be divisible by num_heads, got {channels} channels and {} heads",
-        options.num_heads
+        channels.is_multiple_of(num_heads),
+        "channels must be divisible by num_heads, got {channels} channels and {num_heads} heads"
     );
-    reference::routed_attention(query, key, value, region_graph, grid, options)
 }

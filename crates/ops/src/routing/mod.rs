@@ -1,8 +1,13 @@
 //! Region-to-region routing: region means → affinity (Eq. 4) → region graph (Eq. 5).
 
-use burn::tensor::{Bool, Int, Tensor};
+pub(crate) mod cpu;
+mod reference;
+
+use burn::backend::Dispatch;
+use burn::tensor::{Int, Tensor};
 
 use crate::RegionGrid;
+use crate::backend::{OpsBackend, is_cpu_f32};
 use crate::profile::{self, Class};
 
 /// How regions choose the regions that they attend to.
@@ -40,18 +45,23 @@ pub fn route(
     options: &RoutingOptions,
 ) -> Tensor<3, Int> {
     let _span = profile::span(Class::Routing);
-    let exclude_padding = options.exclude_padding || options.mask_padding;
-    let query_means = region_means(query.clone().detach(), grid, exclude_padding); // Q^r
-    let key_means = region_means(key.clone().detach(), grid, exclude_padding); // K^r
-    let mut affinity = affinity(query_means, key_means);
-    if options.mask_padding && grid.is_padded() {
-        let [batch, regions, _] = affinity.dims();
-        let empty: Tensor<1, Bool> =
-            grid.padding_mask(&affinity.device()).all_dim(1).squeeze_dim(1); // [regions]
-        let empty = empty.reshape([1, 1, regions]).expand([batch, regions, regions]);
-        affinity = affinity.mask_fill(empty, f32::NEG_INFINITY);
+    if !is_cpu_f32(query) {
+        return reference::route(query, key, grid, options);
     }
-    topk_regions(affinity, options.topk)
+    let device = query.device();
+    let (query, key) = (query.clone().into_dispatch(), key.clone().into_dispatch());
+    let graph = Tensor::<3, Int>::from_dispatch(Dispatch::fused_route(query, key, *grid, *options));
+    graph.cast(device.settings().int_dtype)
+}
+
+/// The definition of [`route`] in plain tensor operations, on any device.
+pub fn route_reference(
+    query: &Tensor<4>,
+    key: &Tensor<4>,
+    grid: &RegionGrid,
+    options: &RoutingOptions,
+) -> Tensor<3, Int> {
+    reference::route(query, key, grid, options)
 }
 
 /// Mean token of each region.

@@ -1,0 +1,284 @@
+//! Forward pass: O = softmax(scale · Q Kᵍᵀ) Vᵍ.
+//!
+//! One task = some query regions of one image, with all heads. For a few query tokens at a time
+//! the logits of all keys lie in the first cache, so that no online softmax is needed.
+//! Kᵀ is packed once per region and head; Vᵍ is read where it is, through the region graph.
+//! Neither the weights nor Vᵍ are ever written to memory.
+
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::layout::{Buffer, Offsets, Problem, Target, parts};
+use super::quads::{self, QUAD};
+use super::{softmax, tile};
+use crate::simd::{Simd, WithSimd, dispatch, store, store_some};
+
+/// Multiply-adds of a task below which a thread costs more than it brings.
+const TASK: usize = 1 << 18;
+
+/// The output, `[batch, height, width, channels]`, and if wanted the logarithms of the sums
+/// of exponentials, `[batch, regions, num_heads, tokens]`.
+pub(crate) fn attend(problem: &Problem, log_sums: bool) -> (Vec<f32>, Vec<f32>) {
+    let Problem { batch, num_heads, head_dim, grid, topk, .. } = *problem;
+    let (regions, tokens) = (grid.regions(), grid.tokens());
+    let ([height, width], channels) = (grid.padded_size(), num_heads * head_dim);
+    let mut output: Vec<f32> = Vec::with_capacity(batch * height * width * channels);
+    let mut sums: Vec<f32> = Vec::with_capacity(batch * regions * num_heads * tokens);
+    let image = Image {
+        problem,
+        query: Offsets::new(problem.query.strides, grid),
+        key: Offsets::new(problem.key.strides, grid),
+        value: Offsets::new(problem.value.strides, grid),
+        output: Offsets::new([height * width * channels, width * channels, channels], grid),
+        target: Target(output.as_mut_ptr()),
+        log_sums: log_sums.then_some(Target(sums.as_mut_ptr())),
+    };
+    let threads = rayon::current_num_threads();
+    let work = regions * tokens * problem.padded_keys() * channels;
+    // Regions that have to be packed before they are attended to.
+    let packed_len =
+        if topk == 1 { 0 } else { regions * num_heads * quads::region_len(tokens, head_dim) };
+    if threads == 1 || (batch >= threads && batch.is_multiple_of(threads)) || batch >= 4 * threads {
+        let run = |packed: &mut Buffer, n: usize| {
+            image.pack(n, 0..regions, Target(packed.as_mut_ptr()));
+            image.attend(n, 0..regions, packed.as_ptr());
+        };
+        if threads == 1 {
+            let mut packed = Buffer::new(packed_len);
+            (0..batch).for_each(|n| run(&mut packed, n));
+        } else {
+            (0..batch).into_par_iter().for_each_init(|| Buffer::new(packed_len), run);
+        }
+    } else {
+        let tasks = (work / TASK).clamp(1, 4 * threads);
+        let chunks: Vec<_> = parts(regions, regions.div_ceil(tasks)).collect();
+        let mut packed = Buffer::new(packed_len);
+        for n in 0..batch {
+            let target = Target(packed.as_mut_ptr());
+            chunks.par_iter().for_each(|chunk| image.pack(n, chunk.clone(), target));
+            let packed = Target(packed.as_mut_ptr());
+            chunks.par_iter().for_each(|chunk| image.attend(n, chunk.clone(), { packed }.0));
+        }
+    }
+    // SAFETY: the regions cover the map, and their tokens the rows of sums.
+    unsafe {
+        output.set_len(batch * height * width * channels);
+        if log_sums {
+            sums.set_len(batch * regions * num_heads * tokens);
+        }
+    }
+    (output, sums)
+}
+
+/// The images of a problem, whose tokens all lie in the same places.
+struct Image<'a> {
+    problem: &'a Problem<'a>,
+    query: Offsets,
+    key: Offsets,
+    value: Offsets,
+    output: Offsets,
+    target: Target,
+    log_sums: Option<Target>,
+}
+
+impl Image<'_> {
+    fn pack(&self, n: usize, regions: Range<usize>, packed: Target) {
+        if self.problem.topk > 1 {
+            dispatch(Pack { image: self, n, regions, packed: packed.0 });
+        }
+    }
+
+    fn attend(&self, n: usize, regions: Range<usize>, packed: *const f32) {
+        dispatch(Attend { image: self, n, regions, packed });
+    }
+}
+
+/// Transposes the keys of some regions.
+struct Pack<'a> {
+    image: &'a Image<'a>,
+    n: usize,
+    regions: Range<usize>,
+    /// `[regions, num_heads, tokens / 4, head_dim, 4]`
+    packed: *mut f32,
+}
+
+impl WithSimd for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { image, n, regions, packed } = self;
+        let Problem { num_heads, head_dim, grid, key, .. } = *image.problem;
+        let len = quads::region_len(grid.tokens(), head_dim);
+        for region in regions {
+            for head in 0..num_heads {
+                let start = n * key.strides[0] + image.key.regions[region] + head * head_dim;
+                // SAFETY: `Problem` holds the whole map, `packed` all regions; this one is the task's.
+                unsafe {
+                    let source = key.values.as_ptr().add(start);
+                    let target = packed.add((region * num_heads + head) * len);
+                    quads::pack(source, &image.key.tokens, head_dim, target);
+                }
+            }
+        }
+    }
+}
+
+/// Computes the output of some query regions.
+struct Attend<'a> {
+    image: &'a Image<'a>,
+    n: usize,
+    regions: Range<usize>,
+    packed: *const f32,
+}
+
+impl WithSimd for Attend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let problem = self.image.problem;
+        let Problem { num_heads, head_dim, grid, topk, key, .. } = *problem;
+        let tokens = grid.tokens();
+        let len = quads::region_len(tokens, head_dim);
+        let mut scratch = Scratch::new::<S>(problem);
+        // One routed region needs no packed image: its query region packs it.
+        let mut own_keys = Buffer::new(if topk == 1 { len } else { 0 });
+        let mut bias = Buffer::new(problem.padded_keys());
+        for region in self.regions.clone() {
+            let routed = problem.routed(self.n, region);
+            let bias = problem.fill_bias(routed, bias.as_mut_slice());
+            self.image.value.of_regions(routed, &mut scratch.value_rows);
+            for head in 0..num_heads {
+                let packed = |&r: &usize| self.packed.wrapping_add((r * num_heads + head) * len);
+                if topk == 1 {
+                    let first = self.n * key.strides[0] + self.image.key.regions[routed[0]];
+                    let source = key.values.as_ptr().wrapping_add(first + head * head_dim);
+                    let target = own_keys.as_mut_ptr();
+                    // SAFETY: `Problem` holds whole maps.
+                    unsafe { quads::pack(source, &self.image.key.tokens, head_dim, target) };
+                    let packed = std::iter::once(own_keys.as_ptr());
+                    quads::of_regions(packed, tokens, head_dim, &mut scratch.key_quads);
+                } else {
+                    let packed = routed.iter().map(packed);
+                    quads::of_regions(packed, tokens, head_dim, &mut scratch.key_quads);
+                }
+                for rows in quads::tiles::<S>(0..tokens) {
+                    // SAFETY: the keys are packed, the values routed; the tokens of the region
+                    // are the task's to write.
+                    unsafe { self.tile(simd, region, head, rows, bias, &mut scratch) };
+                }
+            }
+        }
+    }
+}
+
+/// What a task writes beside the output, for one tile of queries.
+struct Scratch {
+    key_quads: Vec<*const f32>,
+    value_rows: Vec<usize>,
+    queries: Buffer,
+    /// First the logits, then the weights, up to `factors`.
+    weights: Buffer,
+    /// 1 / sum of the weights, four times for each query.
+    factors: Buffer,
+}
+
+impl Scratch {
+    fn new<S: Simd>(problem: &Problem) -> Self {
+        let lanes = quads::MAX_VECTORS * S::F32_LANES;
+        Self {
+            key_quads: Vec::with_capacity(problem.padded_keys() / QUAD),
+            value_rows: Vec::with_capacity(problem.padded_keys()),
+            queries: Buffer::new(lanes * problem.head_dim),
+            weights: Buffer::new(lanes * problem.padded_keys() / QUAD),
+            factors: Buffer::new(lanes),
+        }
+    }
+}
+
+impl Attend<'_> {
+    /// Computes the output of the tokens `rows` of a region.
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(
+        &self,
+        simd: S,
+        region: usize,
+        head: usize,
+        rows: Range<usize>,
+        bias: Option<*const f32>,
+        scratch: &mut Scratch,
+    ) {
+        let Problem { num_heads, head_dim, grid, query, value, scale, .. } = *self.image.problem;
+        let Scratch { key_quads, value_rows, queries, weights, factors } = scratch;
+        let (image, n, channel) = (self.image, self.n, head * head_dim);
+        let vectors = rows.len().div_ceil(quads::queries::<S>());
+        let stride = vectors * S::F32_LANES;
+        // SAFETY: the caller's, and as `Scratch` is made.
+        unsafe {
+            let first = n * query.strides[0] + image.query.regions[region] + channel;
+            let source = query.values.as_ptr().add(first);
+            let offsets = &image.query.tokens[rows.clone()];
+            quads::repeat(simd, source, offsets, head_dim, scale, queries);
+            let (queries, logits) = (queries.as_ptr(), weights.as_mut_ptr());
+            quads::multiply(simd, vectors, head_dim, queries, key_quads, bias, logits, stride);
+            for at in (0..stride).step_by(S::F32_LANES) {
+                let logits = logits.add(at);
+                let (sum, max) = softmax::exponentials(simd, logits, key_quads.len(), stride);
+                let factor = simd.div_f32s(simd.splat_f32s(1.0), sum);
+                store(simd, factors.as_mut_ptr().add(at), factor);
+                if let Some(log_sums) = image.log_sums {
+                    let first = ((n * grid.regions() + region) * num_heads + head) * grid.tokens();
+                    let start = rows.start + at / QUAD;
+                    let target = log_sums.0.add(first + start);
+                    write_log_sums(simd, sum, max, target, rows.end - start);
+                }
+            }
+            let (weights, factors) = (weights.as_ptr(), factors.as_ptr());
+            let value_row = |key: usize| *value_rows.as_ptr().add(key);
+            let values = value.values.as_ptr().add(n * value.strides[0] + channel);
+            let tokens = grid.regions() * grid.tokens();
+            let first = n * tokens * num_heads * head_dim + image.output.regions[region] + channel;
+            let output = image.target.0.add(first);
+            let offsets = &image.output.tokens[rows.clone()];
+            for d in (0..head_dim).step_by(tile::width::<S>()) {
+                tile::multiply(
+                    simd,
+                    rows.len(),
+                    key_quads.len() * QUAD,
+                    |i, key| weights.wrapping_add(key / QUAD * stride + QUAD * i + key % QUAD),
+                    |key| values.wrapping_add(value_row(key) + d),
+                    |_, _| simd.splat_f32s(0.0),
+                    |i, v, sum| {
+                        let d = d + v * S::F32_LANES;
+                        if d < head_dim {
+                            let sum = simd.mul_f32s(sum, simd.splat_f32s(*factors.add(QUAD * i)));
+                            store_some(simd, output.add(offsets[i] + d), sum, head_dim - d);
+                        }
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// ln Σ e^x of at most `count` queries of a vector.
+#[inline(always)]
+unsafe fn write_log_sums<S: Simd>(
+    simd: S,
+    sum: S::f32s,
+    max: S::f32s,
+    target: *mut f32,
+    count: usize,
+) {
+    let (mut sums, mut maxima) = ([0.0; 16], [0.0; 16]);
+    simd.partial_store_f32s(&mut sums[..S::F32_LANES], sum);
+    simd.partial_store_f32s(&mut maxima[..S::F32_LANES], max);
+    for i in 0..count.min(quads::queries::<S>()) {
+        // SAFETY: the caller's.
+        unsafe { target.add(i).write(maxima[QUAD * i] + sums[QUAD * i].ln()) };
+    }
+}

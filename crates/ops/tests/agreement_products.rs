@@ -63,8 +63,7 @@ fn norm_gelu_and_residual_are_fused() {
         let weight = random([dim_in, dim_out], 2);
         let bias = random([dim_out], 3);
         let residual = random([1, rows, dim_out], 4);
-        let norm =
-            Norm { gamma: random([dim_in], 5), beta: random([dim_in], 6), epsilon: 1e-6 };
+        let norm = Norm { gamma: random([dim_in], 5), beta: random([dim_in], 6), epsilon: 1e-6 };
         let normed = layer_norm(x.clone(), norm.gamma.clone(), norm.beta.clone(), norm.epsilon);
         let expected = linear_reference(normed, weight.clone(), Some(bias.clone()));
         let expected = activation::gelu(expected) + residual.clone();
@@ -150,9 +149,7 @@ fn convolution_has_the_gradients_of_its_definition() {
             let weight = convolution_weight(kernel.clone());
             let bias = random([channels_out], 3).autodiff().require_grad();
             let output = match fused {
-                true => {
-                    convolution(x.clone(), &Weight::Plain(weight), bias.clone(), window, false)
-                }
+                true => convolution(x.clone(), &Weight::Plain(weight), bias.clone(), window, false),
                 false => convolution_reference(x.clone(), weight, bias.clone(), window),
             };
             let coefficients = random(output.dims(), 4).autodiff();

@@ -31,6 +31,6 @@ impl DepthwiseConv {
 
     /// residual + [`DepthwiseConv::forward`]
     pub fn forward_add(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
-        residual + self.forward(x)
+        biformer_ops::depthwise_conv_add(x, self.weight.val(), self.bias.val(), residual)
     }
 }

@@ -3,7 +3,10 @@
 
 use std::time::Instant;
 
-use biformer_ops::{depthwise_conv, depthwise_conv_add, depthwise_conv_reference, gelu};
+use biformer_ops::{
+    depthwise_conv, depthwise_conv_add, depthwise_conv_reference, gelu, layer_norm,
+    layer_norm_reference,
+};
 use burn::tensor::{Device, Distribution, Tensor, activation};
 
 const RUNS: usize = 10;
@@ -18,6 +21,7 @@ fn main() {
             bench_depthwise_conv([batch, side, side, channels], kernel_size);
         }
         bench_lce([batch, side, side, channels]);
+        bench_layer_norm([batch, side, side, channels]);
         bench_gelu([batch, side, side, 3 * channels]);
     }
 }
@@ -62,6 +66,14 @@ fn bench_lce([batch, height, width, channels]: [usize; 4]) {
     };
     let parameters = [random([25 * channels], &device), random([channels], &device)];
     compare("lce 5×5", [batch, height, width, 3 * channels], parameters, definition, fused);
+}
+
+fn bench_layer_norm(shape: [usize; 4]) {
+    let device = Device::default();
+    let parameters = [random([shape[3]], &device), random([shape[3]], &device)];
+    let definition = |x, [gamma, beta]: [Tensor<1>; 2]| layer_norm_reference(x, gamma, beta, 1e-6);
+    let fused = |x, [gamma, beta]: [Tensor<1>; 2]| layer_norm(x, gamma, beta, 1e-6);
+    compare("layer_norm", shape, parameters, definition, fused);
 }
 
 fn bench_gelu(shape: [usize; 4]) {

@@ -12,7 +12,7 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::convolution::{self, ConvolutionOptions, Window};
 use crate::linear::{self, LinearOptions};
 use crate::routed_attention::{self, Routing};
-use crate::{RegionGrid, RoutingOptions, depthwise_conv, gelu, routing};
+use crate::{RegionGrid, RoutingOptions, depthwise_conv, gelu, layer_norm, routing};
 
 /// Why some methods have no differentiable form.
 const WITHOUT_GRADIENTS: &str = "the public functions choose differentiable kernels";
@@ -37,6 +37,14 @@ pub trait OpsBackend: burn::backend::Backend {
 
     /// See [`gelu`](fn@crate::gelu).
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`layer_norm`](fn@crate::layer_norm).
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
 
     /// See [`Weight::pack`](crate::Weight::pack).
     fn pack_weight(weight: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -113,6 +121,15 @@ impl OpsBackend for Flex {
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::cpu::forward(&x)
+    }
+
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        layer_norm::cpu::forward(&x, &gamma, &beta, epsilon)
     }
 
     fn pack_weight(weight: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -198,6 +215,15 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::autodiff::forward::<C>(x)
+    }
+
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        layer_norm::autodiff::forward::<C>(x, gamma, beta, epsilon)
     }
 
     fn pack_weight(_: FloatTensor<Self>) -> FloatTensor<Self> {

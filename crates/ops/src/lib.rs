@@ -47,7 +47,7 @@ pub use convolution::{
 pub use depthwise_conv::{depthwise_conv, depthwise_conv_add, depthwise_conv_reference};
 pub use gelu::gelu;
 pub use global_attention::{GlobalAttention, global_attention, global_attention_traced};
-pub use layer_norm::layer_norm;
+pub use layer_norm::{layer_norm, layer_norm_reference};
 pub use linear::{
     LinearFusion, LinearOptions, Norm, PackedWeight, Weight, linear, linear_reference,
 };

@@ -1,15 +1,14 @@
 //! Kernels compiled for every instruction set, chosen at run time.
 //!
-//! A kernel is written once. Either as plain loops, which the compiler vectorises
-//! ([`vectorize`]), or over a vector type ([`WithSimd`] and [`dispatch`]), where registers must
-//! be counted. The widest set that the processor has is taken; `BIFORMER_SIMD` forces a lower
-//! one.
+//! A kernel is written once, over a vector type ([`WithSimd`]), and everything it calls is
+//! inlined into it (`#[inline(always)]`); closures are not always, so kernels have few. The widest
+//! set that the processor has is taken; `BIFORMER_SIMD` forces a lower one.
 
 #![allow(unsafe_code)]
 
 use std::sync::OnceLock;
 
-use pulp::{Arch, NullaryFnOnce, Scalar128b};
+use pulp::{Arch, Scalar128b};
 pub(crate) use pulp::{Simd, WithSimd};
 
 /// The variable that forces an instruction set.
@@ -28,24 +27,6 @@ pub(crate) fn dispatch<Kernel: WithSimd>(kernel: Kernel) -> Kernel::Output {
         // Four lanes of plain arithmetic: what every 64-bit processor has.
         _ => Scalar128b.vectorize(kernel),
     }
-}
-
-/// Runs a kernel of plain loops compiled for the chosen instruction set.
-///
-/// The compiler vectorises the loops of the kernel, so everything it calls must be inlined
-/// into it (`#[inline(always)]`).
-#[inline(always)]
-pub(crate) fn vectorize<R>(kernel: impl FnOnce() -> R) -> R {
-    struct Kernel<F>(F);
-    impl<R, F: FnOnce() -> R> NullaryFnOnce for Kernel<F> {
-        type Output = R;
-
-        #[inline(always)]
-        fn call(self) -> R {
-            (self.0)()
-        }
-    }
-    arch().dispatch(Kernel(kernel))
 }
 
 /// Float32 numbers in a vector of the chosen instruction set.

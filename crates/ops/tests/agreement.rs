@@ -3,8 +3,8 @@
 
 use biformer_ops::{
     RegionGrid, RoutedAttentionOptions, RoutingOptions, depthwise_conv, depthwise_conv_add,
-    depthwise_conv_reference, gelu, global_attention, global_attention_traced, route,
-    route_reference, routed_attention, routed_attention_traced,
+    depthwise_conv_reference, gelu, global_attention, global_attention_traced, layer_norm,
+    layer_norm_reference, route, route_reference, routed_attention, routed_attention_traced,
 };
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, activation};
 
@@ -137,28 +137,75 @@ fn depthwise_conv_gives_the_residual_its_gradient() {
     assert!(x.grad(&gradients).is_some());
 }
 
+/// Output and the gradients of input, gamma and beta under the same random loss.
+fn check_layer_norm<const D: usize>(x: Tensor<D>) {
+    let shape = x.dims();
+    let what = format!("layer_norm of {shape:?}");
+    let (gamma, beta) = (random([shape[D - 1]]), random([shape[D - 1]]));
+    let coefficients = random(shape).autodiff();
+    let run = |f: fn(Tensor<D>, Tensor<1>, Tensor<1>, f64) -> Tensor<D>| {
+        let x = x.clone().autodiff().require_grad();
+        let gamma = gamma.clone().autodiff().require_grad();
+        let beta = beta.clone().autodiff().require_grad();
+        let output = f(x.clone(), gamma.clone(), beta.clone(), 1e-6);
+        let gradients = (output.clone() * coefficients.clone()).sum().backward();
+        let gradient = "a gradient";
+        (
+            output.inner(),
+            x.grad(&gradients).expect(gradient),
+            gamma.grad(&gradients).expect(gradient),
+            beta.grad(&gradients).expect(gradient),
+        )
+    };
+    let (found, expected) = (run(layer_norm), run(layer_norm_reference));
+    assert_close(&what, found.0, expected.0, SUMS);
+    assert_close(&format!("{what}, input"), found.1, expected.1, SUMS);
+    assert_close(&format!("{what}, gamma"), found.2, expected.2, SUMS);
+    assert_close(&format!("{what}, beta"), found.3, expected.3, SUMS);
+}
+
+#[test]
+fn layer_norm_agrees_on_any_shape() {
+    for channels in [3, 16, 31, 64, 65, 96, 130, 512] {
+        check_layer_norm(random([2, 3, 5, channels]));
+    }
+    check_layer_norm(random([700, 64]));
+    check_layer_norm(random([40]));
+    // Far from zero: the variance is that around the mean, not a difference of squares.
+    check_layer_norm(random([3, 64]).add_scalar(100.0));
+}
+
+#[test]
+fn layer_norm_reads_slices_and_permuted_maps() {
+    check_layer_norm(random([2, 6, 48]).narrow(2, 7, 20));
+    check_layer_norm(random([2, 24, 5]).swap_dims(1, 2));
+}
+
+#[test]
+#[should_panic(expected = "expected [8]")]
+fn layer_norm_names_a_wrong_length() {
+    layer_norm(random([2, 8]), random([8]), random([4]), 1e-6);
+}
+
 /// Outputs and gradients are the same numbers for any number of threads.
 #[test]
 fn threads_change_nothing() {
     let x = random([3, 29, 30, 72]);
-    let parameters = [3, 5, 7].map(|size| (random([72, 1, size, size]), random([72])));
+    let vectors = [random([72]), random([72])];
+    let kernels = [3, 5, 7].map(|size| random([72, 1, size, size]));
     let run = || -> Vec<Vec<u32>> {
-        let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
-        let mut results = Vec::new();
-        for (weight, bias) in parameters.clone() {
-            let tracked = (
-                x.clone().autodiff().require_grad(),
-                weight.autodiff().require_grad(),
-                bias.autodiff().require_grad(),
-            );
-            let (x, weight, bias) = tracked.clone();
-            let output = depthwise_conv(x, weight, bias);
-            let gradients = output.clone().powi_scalar(2).sum().backward();
-            results.push(bits(values(output.inner())));
-            results.push(bits(values(tracked.0.grad(&gradients).expect("a gradient"))));
-            results.push(bits(values(tracked.1.grad(&gradients).expect("a gradient"))));
-            results.push(bits(values(tracked.2.grad(&gradients).expect("a gradient"))));
+        let norm = |x, [gamma, beta]: [Tensor<1>; 2]| layer_norm(x, gamma, beta, 1e-6);
+        let mut results = bits_of_all(x.clone(), vectors.clone(), norm);
+        for kernel in kernels.clone() {
+            let convolve = |x, [scale, bias]: [Tensor<1>; 2]| {
+                let kernel = kernel.clone().autodiff() * scale.reshape([72, 1, 1, 1]);
+                depthwise_conv(x, kernel, bias)
+            };
+            results.extend(bits_of_all(x.clone(), vectors.clone(), convolve));
         }
+        results.extend(bits_of_all(x.clone(), vectors.clone(), |x, [a, b]| {
+            gelu(x) * (a + b).unsqueeze()
+        }));
         results
     };
     let with_threads = |threads| {
@@ -168,6 +215,23 @@ fn threads_change_nothing() {
     for threads in [2, 3] {
         assert!(with_threads(threads) == expected, "{threads} threads");
     }
+}
+
+/// The output of an operator and the gradients of its inputs under a loss without symmetry.
+fn bits_of_all(
+    x: Tensor<4>,
+    vectors: [Tensor<1>; 2],
+    operator: impl Fn(Tensor<4>, [Tensor<1>; 2]) -> Tensor<4>,
+) -> Vec<Vec<u32>> {
+    let x = x.autodiff().require_grad();
+    let vectors = vectors.map(|vector| vector.autodiff().require_grad());
+    let output = operator(x.clone(), vectors.clone());
+    let gradients = output.clone().powi_scalar(3).sum().backward();
+    let of_vectors = vectors.map(|vector| values(vector.grad(&gradients).expect("a gradient")));
+    let [first, second] = of_vectors;
+    let of_x = values(x.grad(&gradients).expect("a gradient"));
+    let all = [values(output.inner()), of_x, first, second];
+    all.map(|values| values.into_iter().map(f32::to_bits).collect()).into()
 }
 
 #[test]

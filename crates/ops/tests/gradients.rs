@@ -3,8 +3,8 @@
 mod numbers;
 
 use biformer_ops::{
-    RegionGrid, RoutedAttentionOptions, RoutingOptions, depthwise_conv, global_attention, route,
-    routed_attention,
+    RegionGrid, RoutedAttentionOptions, RoutingOptions, depthwise_conv, global_attention,
+    layer_norm, route, routed_attention,
 };
 use burn::tensor::{Device, Tensor, TensorData};
 use numbers::{assert_close, numbers, values};
@@ -97,6 +97,21 @@ fn of_depthwise_conv() {
             depthwise_conv(x, weight, bias.reshape([channels]))
         });
     }
+}
+
+/// Rows of five: a vector of four and a rest, or a rest alone.
+#[test]
+fn of_layer_norm() {
+    let device = Device::default();
+    let inputs = [
+        numbers([2, 1, 3, 5], 1, &device),
+        numbers([1, 1, 1, 5], 2, &device),
+        numbers([1, 1, 1, 5], 3, &device),
+    ];
+    // A large epsilon keeps the third derivative small where a row varies little.
+    check("layer norm", inputs, |[x, gamma, beta]| {
+        layer_norm(x, gamma.reshape([5]), beta.reshape([5]), 1.0)
+    });
 }
 
 /// Routing chooses and carries no gradient, even if its inputs are tracked.

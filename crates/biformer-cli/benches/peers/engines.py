@@ -72,8 +72,7 @@ def write_reference(job: dict, folder: Path) -> None:
 def export_onnx(module: Any, inputs: Any, file: Path) -> None:
     import torch
 
-    names = dict(input_names=["input"], output_names=["output"])
-    torch.onnx.export(module, (inputs,), str(file), dynamo=True, **names)
+    torch.onnx.export(module, (inputs,), str(file), dynamo=True, input_names=["input"])
 
 
 def serve(job: dict, folder: Path, replies: TextIO) -> None:
@@ -96,14 +95,15 @@ def serve(job: dict, folder: Path, replies: TextIO) -> None:
     )
     forget_peak_rss()
     for line in sys.stdin:
-        times = [milliseconds(step) for _ in range(int(line))]
-        reply(replies, times=times, run_peak_rss_mb=peak_rss_mb())
+        times, cpu_times = zip(*(milliseconds(step) for _ in range(int(line))), strict=True)
+        reply(replies, times=times, cpu_times=cpu_times, run_peak_rss_mb=peak_rss_mb())
 
 
-def milliseconds(step: Step) -> float:
-    start = time.perf_counter()
+def milliseconds(step: Step) -> tuple[float, float]:
+    """Time on the clock, and time of all threads on a core."""
+    start, cpu_start = time.perf_counter(), time.process_time()
     step()
-    return (time.perf_counter() - start) * 1e3
+    return (time.perf_counter() - start) * 1e3, (time.process_time() - cpu_start) * 1e3
 
 
 def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
@@ -118,8 +118,8 @@ def forget_peak_rss() -> None:
     """Starts the peak anew from what is held now, so that compiling is not counted as running."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # the peak then stays that of the whole process
-        pass
+    except OSError:
+        pass  # the peak then stays that of the whole process
 
 
 # ---- engines ------------------------------------------------------------------------------------

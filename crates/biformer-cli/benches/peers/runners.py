@@ -40,7 +40,7 @@ class Peer:
     """A warm engine in its own process."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        self.job, self.times, self.run_peak = job, [], 0.0
+        self.job, self.times, self.cpu_times, self.run_peak = job, [], [], 0.0
         self.log = open(Path(job["folder"]) / f"{job['engine']}.log", "w+")
         threads = str(job["threads"])
         variables = dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, CUDA_VISIBLE_DEVICES="")
@@ -76,6 +76,7 @@ class Peer:
         self.process.stdin.flush()
         answer = self.answer()
         self.times += answer["times"]
+        self.cpu_times += answer["cpu_times"]
         self.run_peak = answer["run_peak_rss_mb"]
 
     def close(self) -> None:
@@ -89,6 +90,7 @@ class Peer:
         return dict(
             median_ms=median,
             min_ms=min(self.times),
+            cpu_ms=statistics.median(self.cpu_times),
             p90_ms=statistics.quantiles(self.times, n=10)[-1] if len(self.times) > 1 else median,
             images_per_second=self.job["batch_size"] * 1e3 / median,
             peak_rss_mb=max(self.run_peak, self.facts["setup_peak_rss_mb"]),

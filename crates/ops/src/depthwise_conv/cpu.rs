@@ -9,10 +9,10 @@
 #![allow(unsafe_code)]
 
 use burn::backend::flex::FlexTensor;
-use burn::tensor::TensorData;
 
 use super::convolve::{BLOCK, Convolution, Residual};
 use super::correlate::Correlation;
+use crate::flex::tensor;
 use crate::parallel::{Target, for_each, part, tasks};
 use crate::simd::{dispatch, lanes};
 
@@ -88,7 +88,7 @@ pub(crate) fn backward_parameters(
     let weight = (0..channels).flat_map(|c| (1..=count).map(move |tap| (c, tap)));
     let weight = weight.map(|(c, tap)| at(c, tap)).collect();
     let bias = (0..channels).map(|c| at(c, 0)).collect();
-    (tensor(weight, vec![channels, 1, size, size]), tensor(bias, vec![channels]))
+    (tensor(weight, [channels, 1, size, size]), tensor(bias, [channels]))
 }
 
 /// A channels-last map whose channels lie side by side.
@@ -184,7 +184,7 @@ fn convolve(x: Map, taps: &Taps, residual: Option<Residual>) -> FlexTensor {
     run(x, taps, residual, output.as_mut_ptr());
     // SAFETY: the rows cover the output.
     unsafe { output.set_len(x.len()) };
-    tensor(output, vec![x.batch, x.height, x.width, x.channels])
+    tensor(output, [x.batch, x.height, x.width, x.channels])
 }
 
 fn run(x: Map, taps: &Taps, residual: Option<Residual>, output: *mut f32) {
@@ -212,8 +212,4 @@ fn channels_last(tensor: FlexTensor) -> FlexTensor {
         true => tensor,
         false => tensor.to_contiguous(),
     }
-}
-
-fn tensor(data: Vec<f32>, shape: Vec<usize>) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(data, shape))
 }

@@ -1,41 +1,59 @@
-//! GELU of float32, vectorised.
+//! GELU of float32, vectorised: one task = some tens of thousands of numbers.
+
+#![allow(unsafe_code)]
+
+use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
-use burn::tensor::TensorData;
-use rayon::prelude::*;
 
+use crate::flex::{contiguous, tensor, values};
 use crate::math;
-use crate::simd::{Simd, WithSimd, dispatch};
+use crate::parallel::{Target, for_each, part, tasks};
+use crate::simd::{Simd, WithSimd, dispatch, store};
 
-/// Elements of a task: 64 KB in, 64 KB out.
+/// Numbers of a task below which a thread costs more than it brings.
 const TASK: usize = 1 << 14;
 
 /// See [`gelu`](fn@crate::gelu).
 pub(crate) fn forward(x: &FlexTensor) -> FlexTensor {
-    let x = x.to_contiguous();
-    let values = values(&x);
-    let mut output = vec![0.0; values.len()];
-    let tasks = output.par_chunks_mut(TASK).zip(values.par_chunks(TASK));
-    tasks.for_each(|(output, x)| dispatch(Forward { output, x }));
-    FlexTensor::from_data(TensorData::new(output, x.layout().shape().clone()))
+    let x = contiguous(x);
+    let numbers = values(&x);
+    let output = write(numbers.len(), |range, output| {
+        dispatch(Forward { x: &numbers[range], output });
+    });
+    tensor(output, x.layout().shape().as_slice())
 }
 
 /// Gradient of the input: grad · (Φ(x) + x φ(x)).
 pub(crate) fn backward(x: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
-    let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
-    let mut output = values(&grad).to_vec();
-    let tasks = output.par_chunks_mut(TASK).zip(values(&x).par_chunks(TASK));
-    tasks.for_each(|(grad, x)| dispatch(Backward { grad, x }));
-    FlexTensor::from_data(TensorData::new(output, x.layout().shape().clone()))
+    let (x, grad) = (contiguous(x), contiguous(grad));
+    let (numbers, grad) = (values(&x), values(&grad));
+    assert_eq!(numbers.len(), grad.len(), "gelu: gradient of another shape");
+    let output = write(numbers.len(), |range, output| {
+        dispatch(Backward { x: &numbers[range.clone()], grad: &grad[range], output });
+    });
+    tensor(output, x.layout().shape().as_slice())
 }
 
-fn values(x: &FlexTensor) -> &[f32] {
-    &x.storage()[x.layout().start_offset()..][..x.layout().num_elements()]
+/// A vector that `task` fills, a range at a time, from the number that it is given.
+fn write(len: usize, task: impl Fn(Range<usize>, *mut f32) + Sync + Send) -> Vec<f32> {
+    let mut output: Vec<f32> = Vec::with_capacity(len);
+    let target = Target::new(output.as_mut_ptr());
+    let count = tasks(len, TASK);
+    for_each(count, |index| {
+        let range = part(len, count, index);
+        let output = target.at(range.start);
+        task(range, output);
+    });
+    // SAFETY: the tasks wrote all of it.
+    unsafe { output.set_len(len) };
+    output
 }
 
 struct Forward<'a> {
-    output: &'a mut [f32],
     x: &'a [f32],
+    /// As long as `x`.
+    output: *mut f32,
 }
 
 impl WithSimd for Forward<'_> {
@@ -43,17 +61,24 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        for (output, x) in self.output.chunks_mut(S::F32_LANES).zip(self.x.chunks(S::F32_LANES)) {
-            let y = math::gelu(simd, simd.partial_load_f32s(x));
-            simd.partial_store_f32s(output, y);
+        let (vectors, rest) = S::as_simd_f32s(self.x);
+        let mut output = self.output;
+        for x in vectors {
+            // SAFETY: the output is as long as the input.
+            unsafe { store(simd, output, math::gelu(simd, *x)) };
+            output = output.wrapping_add(S::F32_LANES);
         }
+        let y = math::gelu(simd, simd.partial_load_f32s(rest));
+        // SAFETY: as above.
+        unsafe { store_first(simd, output, rest.len(), y) };
     }
 }
 
-/// Turns the gradient of the output into that of the input.
 struct Backward<'a> {
-    grad: &'a mut [f32],
     x: &'a [f32],
+    grad: &'a [f32],
+    /// As long as `x`.
+    output: *mut f32,
 }
 
 impl WithSimd for Backward<'_> {
@@ -61,10 +86,30 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        for (grad, x) in self.grad.chunks_mut(S::F32_LANES).zip(self.x.chunks(S::F32_LANES)) {
-            let slope = math::gelu_derivative(simd, simd.partial_load_f32s(x));
-            let product = simd.mul_f32s(simd.partial_load_f32s(grad), slope);
-            simd.partial_store_f32s(grad, product);
+        let (vectors, rest) = S::as_simd_f32s(self.x);
+        let (grads, grad_rest) = S::as_simd_f32s(self.grad);
+        let mut output = self.output;
+        for (x, grad) in vectors.iter().zip(grads) {
+            let dx = simd.mul_f32s(*grad, math::gelu_derivative(simd, *x));
+            // SAFETY: the output is as long as the input.
+            unsafe { store(simd, output, dx) };
+            output = output.wrapping_add(S::F32_LANES);
         }
+        let slope = math::gelu_derivative(simd, simd.partial_load_f32s(rest));
+        let dx = simd.mul_f32s(simd.partial_load_f32s(grad_rest), slope);
+        // SAFETY: as above.
+        unsafe { store_first(simd, output, rest.len(), dx) };
     }
+}
+
+/// Writes the first `count` numbers of a vector, fewer than it has.
+///
+/// # Safety
+/// They can be written.
+#[inline(always)]
+unsafe fn store_first<S: Simd>(simd: S, target: *mut f32, count: usize, vector: S::f32s) {
+    let mut numbers = [0.0; 16]; // the longest vector
+    simd.partial_store_f32s(&mut numbers[..count], vector);
+    // SAFETY: the caller's.
+    unsafe { target.copy_from_nonoverlapping(numbers.as_ptr(), count) };
 }

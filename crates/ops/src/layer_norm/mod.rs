@@ -1,11 +1,51 @@
+//! Layer normalisation (Ba et al., 2016) over the last axis, as PyTorch computes it.
+
+pub(crate) mod autodiff;
 pub(crate) mod cpu;
+mod reference;
+mod row;
+
+use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-/// temporary
+
+use crate::backend::{OpsBackend, is_cpu_f32};
+
+/// (x − mean) / √(variance + epsilon) · gamma + beta over the last axis, with the biased variance.
+///
+/// # Shapes
+/// - x: `[.., dim]`
+/// - gamma, beta: `[dim]`
+/// - output: like `x`
+///
+/// # Panics
+/// If `gamma` or `beta` is not as long as the last axis of `x`.
 pub fn layer_norm<const D: usize>(
     x: Tensor<D>,
     gamma: Tensor<1>,
     beta: Tensor<1>,
     epsilon: f64,
 ) -> Tensor<D> {
-    burn::tensor::module::layer_norm(x, gamma, Some(beta), epsilon)
+    let dim = x.dims()[D - 1];
+    assert!(
+        gamma.dims() == [dim] && beta.dims() == [dim],
+        "layer_norm: got gamma {:?} and beta {:?}, expected [{dim}]",
+        gamma.dims(),
+        beta.dims()
+    );
+    if is_cpu_f32(&x) {
+        let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
+        Tensor::from_dispatch(Dispatch::fused_layer_norm(x, gamma, beta, epsilon))
+    } else {
+        reference::layer_norm(x, gamma, beta, epsilon)
+    }
+}
+
+/// The definition of [`layer_norm`] in plain tensor operations, on any device.
+pub fn layer_norm_reference<const D: usize>(
+    x: Tensor<D>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<D> {
+    reference::layer_norm(x, gamma, beta, epsilon)
 }

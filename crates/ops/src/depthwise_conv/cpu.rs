@@ -12,7 +12,7 @@ use burn::backend::flex::FlexTensor;
 
 use super::convolve::{BLOCK, Convolution, Residual};
 use super::correlate::Correlation;
-use crate::flex::tensor;
+use crate::flex::{contiguous, tensor, values as numbers};
 use crate::parallel::{Target, for_each, part, tasks};
 use crate::simd::{dispatch, lanes};
 
@@ -34,8 +34,9 @@ pub(crate) fn forward(
     let x = Map::new(&x);
     let Some(residual) = residual else { return convolve(x, &taps, None) };
     let mut residual = channels_last(residual);
-    let Map { values, strides, .. } = Map::new(&residual);
-    let (values, len) = (values.as_ptr(), x.len());
+    let map = Map::new(&residual);
+    assert_eq!(map.shape(), x.shape(), "depthwise_conv: residual of another shape");
+    let (values, strides, len) = (map.values.as_ptr(), map.strides, x.len());
     if residual.is_contiguous()
         && let Some(output) = residual.try_storage_mut::<f32>()
         && output.len() == len
@@ -62,7 +63,8 @@ pub(crate) fn backward_parameters(
     let (x, grad) = (channels_last(x.clone()), channels_last(grad.clone()));
     let (x, grad) = (Map::new(&x), Map::new(&grad));
     let [channels, _, size, _] = weight.layout().shape().dims();
-    assert_eq!([x.batch, x.height, x.width], [grad.batch, grad.height, grad.width]);
+    assert_eq!(x.shape(), grad.shape(), "depthwise_conv: gradient of another shape");
+    assert_eq!(x.channels, channels, "depthwise_conv: weight of other channels");
     let packed = packed_len(channels, size);
     let rows = x.batch * x.height;
     let chunks = (rows * x.width).div_ceil(CHUNK);
@@ -125,8 +127,12 @@ impl<'a> Map<'a> {
         map
     }
 
+    fn shape(&self) -> [usize; 4] {
+        [self.batch, self.height, self.width, self.channels]
+    }
+
     fn len(&self) -> usize {
-        self.batch * self.height * self.width * self.channels
+        self.shape().into_iter().product()
     }
 
     /// The channels of a pixel from one on.
@@ -146,23 +152,25 @@ pub(super) struct Taps {
 
 impl Taps {
     fn new(weight: &FlexTensor, bias: Option<&FlexTensor>, mirrored: bool) -> Self {
-        let weight = weight.to_contiguous();
+        let weight = contiguous(weight);
         let [channels, _, size, _] = weight.layout().shape().dims();
-        let weight = &weight.storage::<f32>()[weight.layout().start_offset()..];
+        let weight = numbers(&weight);
         let (count, lanes) = (size * size, lanes());
         let mut values = vec![0.0; packed_len(channels, size)];
-        let start = |c: usize| c / lanes * (1 + count) * lanes + c % lanes;
-        for (c, taps) in weight.chunks_exact(count).take(channels).enumerate() {
-            for (i, tap) in taps.iter().enumerate() {
+        let vectors = values.chunks_exact_mut((1 + count) * lanes);
+        for (source, target) in weight[..channels * count].chunks(lanes * count).zip(vectors) {
+            for (i, target) in target.chunks_exact_mut(lanes).skip(1).enumerate() {
                 let i = if mirrored { count - 1 - i } else { i };
-                values[start(c) + (1 + i) * lanes] = *tap;
+                for (target, tap) in target.iter_mut().zip(source[i..].iter().step_by(count)) {
+                    *target = *tap;
+                }
             }
         }
         if let Some(bias) = bias {
-            let bias = bias.to_contiguous();
-            let bias = &bias.storage::<f32>()[bias.layout().start_offset()..];
-            for (c, bias) in bias.iter().take(channels).enumerate() {
-                values[start(c)] = *bias;
+            let bias = contiguous(bias);
+            let vectors = values.chunks_exact_mut((1 + count) * lanes);
+            for (source, target) in numbers(&bias).chunks(lanes).zip(vectors) {
+                target[..source.len()].copy_from_slice(source);
             }
         }
         Self { values, size }
@@ -184,7 +192,7 @@ fn convolve(x: Map, taps: &Taps, residual: Option<Residual>) -> FlexTensor {
     run(x, taps, residual, output.as_mut_ptr());
     // SAFETY: the rows cover the output.
     unsafe { output.set_len(x.len()) };
-    tensor(output, [x.batch, x.height, x.width, x.channels])
+    tensor(output, x.shape())
 }
 
 fn run(x: Map, taps: &Taps, residual: Option<Residual>, output: *mut f32) {

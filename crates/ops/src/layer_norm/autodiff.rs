@@ -10,6 +10,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 
 use super::cpu;
+use crate::profile::{self, Class};
 
 #[derive(Debug)]
 struct LayerNorm;
@@ -30,6 +31,7 @@ impl Backward<Flex, 3> for LayerNorm {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
+        let _span = profile::span(Class::LayerNorm);
         let grad = grads.consume::<Flex>(&ops.node);
         let x: FlexTensor = checkpointer.retrieve_node_output(ops.state.x);
         let gamma: FlexTensor = checkpointer.retrieve_node_output(ops.state.gamma);

@@ -9,6 +9,7 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32};
+use crate::profile::{self, Class};
 
 /// (x − mean) / √(variance + epsilon) · gamma + beta over the last axis, with the biased variance.
 ///
@@ -25,6 +26,7 @@ pub fn layer_norm<const D: usize>(
     beta: Tensor<1>,
     epsilon: f64,
 ) -> Tensor<D> {
+    let _span = profile::span(Class::LayerNorm);
     let dim = x.dims()[D - 1];
     assert!(
         gamma.dims() == [dim] && beta.dims() == [dim],

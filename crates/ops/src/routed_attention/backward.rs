@@ -21,7 +21,7 @@ use super::{softmax, tile};
 use crate::simd::{Simd, WithSimd, dispatch, load, load_some, mul_add, store, store_some};
 
 /// Numbers of a block of weights.
-const BLOCK: usize = 1 << 14;
+const BLOCK: usize = 1 << 15;
 
 /// What the forward pass has left.
 pub(crate) struct Saved<'a> {
@@ -138,7 +138,8 @@ impl WithSimd for Head<'_> {
                 quads::pack(value, &images.value.tokens, head_dim, values.add(region * len));
             }
         }
-        let most_rows = (BLOCK / padded_keys).max(quads::max_queries::<S>());
+        let tile = quads::max_queries::<S>();
+        let most_rows = (BLOCK / padded_keys / tile).max(1) * tile;
         let rows = most_rows.min(tokens).next_multiple_of(quads::queries::<S>());
         let width = head_dim.next_multiple_of(tile::width::<S>());
         let mut scratch = Scratch {

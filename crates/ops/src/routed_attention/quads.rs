@@ -211,7 +211,7 @@ unsafe fn multiply_vectors<S: Simd, const VECTORS: usize>(
     // The compiler keeps sums in registers only if each has a name: a macro writes them out.
     macro_rules! tile {
         ($count:literal: $($j:tt $key:ident)*) => {
-            while first + $count <= quads.len() {
+            while quads.len() - first >= $count {
                 let mut sums0 = ($(start(first + $j),)*);
                 let mut sums1 = sums0;
                 let mut sums2 = sums0;

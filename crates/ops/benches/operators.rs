@@ -4,15 +4,35 @@
 use std::time::Instant;
 
 use biformer_ops::{
-    depthwise_conv, depthwise_conv_add, depthwise_conv_reference, gelu, layer_norm,
-    layer_norm_reference,
+    RegionGrid, RoutedAttentionOptions, RoutingOptions, depthwise_conv, depthwise_conv_add,
+    depthwise_conv_reference, gelu, global_attention, global_attention_traced, instruction_set,
+    layer_norm, layer_norm_reference, route, route_reference, routed_attention,
+    routed_attention_traced,
 };
 use burn::tensor::{Device, Distribution, Tensor, activation};
 
 const RUNS: usize = 10;
 
 fn main() {
+    println!("{} threads, {}", rayon::current_num_threads(), instruction_set());
     println!("{:<40} {:>12} {:>12} {:>7}", "operator", "definition", "fused", "ratio");
+    // Batch, height, width, channels, n_win and topk of stages 1 to 3 of BiFormer-T at 224², and
+    // of stage 1 at 800 × 1333.
+    for ([batch, height, width, channels], n_win, topk) in [
+        ([1, 56, 56, 64], 7, 1),
+        ([1, 28, 28, 128], 7, 4),
+        ([1, 14, 14, 256], 7, 16),
+        ([8, 56, 56, 64], 7, 1),
+        ([8, 28, 28, 128], 7, 4),
+        ([8, 14, 14, 256], 7, 16),
+        ([1, 208, 336, 64], 16, 4),
+    ] {
+        bench_routed_attention([batch, height, width, channels], n_win, topk);
+    }
+    // Stage 4.
+    for batch in [1, 8] {
+        bench_global_attention([batch, 7, 7, 512]);
+    }
     // Batch, side and channels of the stages of BiFormer-T at 224², and of nano at 64².
     let stages = [[56, 64], [28, 128], [14, 256], [7, 512]];
     let batches = [1, 8].map(|batch| stages.map(|[side, channels]| [batch, side, channels]));
@@ -74,6 +94,72 @@ fn bench_layer_norm(shape: [usize; 4]) {
     let definition = |x, [gamma, beta]: [Tensor<1>; 2]| layer_norm_reference(x, gamma, beta, 1e-6);
     let fused = |x, [gamma, beta]: [Tensor<1>; 2]| layer_norm(x, gamma, beta, 1e-6);
     compare("layer_norm", shape, parameters, definition, fused);
+}
+
+fn bench_routed_attention(shape: [usize; 4], n_win: usize, topk: usize) {
+    let [_, height, width, channels] = shape;
+    let grid = RegionGrid::pad_first(height, width, n_win);
+    let [query, key, _] = qkv(shape);
+    let routing = RoutingOptions { topk, ..RoutingOptions::default() };
+    let graph = route(&query, &key, &grid, &routing);
+    let scale = (channels as f64).powf(-0.5);
+    let options = RoutedAttentionOptions { num_heads: channels / 32, scale, mask_padding: false };
+    compare_attention(
+        &format!("routed_attention {shape:?} k = {topk}"),
+        shape,
+        topk * grid.tokens(),
+        |[q, k, v]| routed_attention_traced(q, k, v, graph.clone(), &grid, &options).output,
+        |[q, k, v]| routed_attention(q, k, v, graph.clone(), &grid, &options),
+    );
+    let definition = median(|| drop(route_reference(&query, &key, &grid, &routing)));
+    let fused = median(|| drop(route(&query, &key, &grid, &routing)));
+    print_row("  route", definition, fused);
+}
+
+fn bench_global_attention(shape: [usize; 4]) {
+    let [_, height, width, channels] = shape;
+    let (num_heads, scale) = (channels / 64, (channels as f64).powf(-0.5));
+    compare_attention(
+        &format!("global_attention {shape:?}"),
+        shape,
+        height * width,
+        |[q, k, v]| global_attention_traced(q, k, v, num_heads, scale).output,
+        |[q, k, v]| global_attention(q, k, v, num_heads, scale),
+    );
+}
+
+fn compare_attention(
+    name: &str,
+    shape: [usize; 4],
+    keys: usize,
+    definition: impl Fn([Tensor<4>; 3]) -> Tensor<4>,
+    fused: impl Fn([Tensor<4>; 3]) -> Tensor<4>,
+) {
+    let qkv = qkv(shape);
+    let largest: f32 = (definition(qkv.clone()) - fused(qkv.clone())).abs().max().into_scalar();
+    assert!(largest < 1e-4, "{name}: the fused operator is off by {largest}");
+    // Q Kᵀ and the product with V, each a multiplication and an addition.
+    let gflop = 4e-9 * (shape.iter().product::<usize>() * keys) as f64;
+    let forward = |f: &dyn Fn([Tensor<4>; 3]) -> Tensor<4>| median(|| drop(f(qkv.clone())));
+    let time = forward(&fused);
+    print_row(name, forward(&definition), time);
+    let training = |f: &dyn Fn([Tensor<4>; 3]) -> Tensor<4>| {
+        median(|| {
+            let qkv = qkv.clone().map(|x| x.autodiff().require_grad());
+            drop(f(qkv).sum().backward());
+        })
+    };
+    let training_time = training(&fused);
+    print_row("  forward and backward", training(&definition), training_time);
+    // The backward pass computes Q Kᵀ again, dO Vᵀ, and three products for the gradients.
+    let [forward, both] = [gflop / time, 3.5 * gflop / training_time].map(|rate| rate * 1e3);
+    println!("  fused: {forward:.0} GFLOP/s, with backward {both:.0} GFLOP/s");
+}
+
+/// Query, key and value as a projection leaves them: slices of one map.
+fn qkv([batch, height, width, channels]: [usize; 4]) -> [Tensor<4>; 3] {
+    let qkv = random([batch, height, width, 3 * channels], &Device::default());
+    [0, 1, 2].map(|i| qkv.clone().narrow(3, i * channels, channels))
 }
 
 fn bench_gelu(shape: [usize; 4]) {

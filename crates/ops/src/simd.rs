@@ -151,3 +151,16 @@ pub(crate) unsafe fn store_some<S: Simd>(simd: S, target: *mut f32, values: S::f
         }
     }
 }
+
+/// Asks for these numbers ahead of their use.
+#[inline(always)]
+pub(crate) fn prefetch(source: *const f32, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..count).step_by(16) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint may point anywhere; every 64-bit processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(source.wrapping_add(at).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (source, count);
+}

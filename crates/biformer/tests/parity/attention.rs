@@ -138,8 +138,10 @@ fn check_module(path: &Path, fixture: &Fixture, config: AttentionConfig, style: 
     let input = fixture.tensor::<4>("input", &device).require_grad();
     let trace = module.forward_traced(map(input.clone()));
     let output = unmap(module.forward(map(input.clone())));
-    assert_eq!(values(unmap(trace.output)), values(output.clone()), "{}", what("traced output"));
     let expected = &fixture.state_tensor("output").data;
+    // Traces come from the definition, outputs from the fused operators.
+    let traced = values(unmap(trace.output));
+    assert_close(&what("traced output"), &traced, expected, OUTPUT_TOLERANCE);
     assert_close(&what("output"), &values(output.clone()), expected, OUTPUT_TOLERANCE);
     let mut comparisons = 2;
     if let Some(routing) = trace.routing {

@@ -21,9 +21,7 @@ use super::{softmax, tile};
 use crate::simd::{Simd, WithSimd, dispatch, load, load_some, mul_add, store, store_some};
 
 /// Numbers of a block of weights.
-const BLOCK: usize = 1 << 14;
-/// Stands for the offset of what fills the last quad of a region.
-const NO_TOKEN: usize = usize::MAX;
+const BLOCK: usize = 1 << 15;
 
 /// What the forward pass has left.
 pub(crate) struct Saved<'a> {
@@ -96,13 +94,17 @@ struct Head<'a> {
 
 /// What a task writes beside the gradients.
 struct Scratch {
-    /// Quads, rows of the map and rows of the gradients of the routed keys.
+    /// Quads of the routed keys and values, and rows of the keys in their map.
     key_quads: Vec<*const f32>,
     value_quads: Vec<*const f32>,
     key_rows: Vec<usize>,
-    gradient_rows: Vec<usize>,
-    /// Queries of a tile as `quads::repeat` writes them.
-    repeated: Buffer,
+    /// Where the gradients of the routed keys and values go.
+    key_gradients: Vec<*mut f32>,
+    value_gradients: Vec<*mut f32>,
+    /// Where those of the copies that fill the last quad of a region go.
+    nowhere: Buffer,
+    /// Queries of a tile, or their gradients, in quads.
+    packed: Buffer,
     /// scale · Q and dO of a block, `[rows, whole tiles]`.
     queries: Buffer,
     grads: Buffer,
@@ -136,18 +138,18 @@ impl WithSimd for Head<'_> {
                 quads::pack(value, &images.value.tokens, head_dim, values.add(region * len));
             }
         }
-        let most_rows = (BLOCK / padded_keys).clamp(
-            quads::MAX_VECTORS * quads::queries::<S>(),
-            tokens.max(quads::MAX_VECTORS * quads::queries::<S>()),
-        );
+        let tile = quads::max_queries::<S>();
+        let most_rows = (BLOCK / padded_keys / tile).max(1) * tile;
         let rows = most_rows.min(tokens).next_multiple_of(quads::queries::<S>());
         let width = head_dim.next_multiple_of(tile::width::<S>());
         let mut scratch = Scratch {
             key_quads: Vec::with_capacity(padded_keys / QUAD),
             value_quads: Vec::with_capacity(padded_keys / QUAD),
             key_rows: Vec::with_capacity(padded_keys),
-            gradient_rows: Vec::with_capacity(padded_keys),
-            repeated: Buffer::new(quads::MAX_VECTORS * S::F32_LANES * head_dim),
+            key_gradients: Vec::with_capacity(padded_keys),
+            value_gradients: Vec::with_capacity(padded_keys),
+            nowhere: Buffer::new(width),
+            packed: Buffer::new(quads::region_len(quads::max_queries::<S>(), head_dim)),
             queries: Buffer::new(rows * width),
             grads: Buffer::new(rows * width),
             log_sums: Buffer::new(rows * QUAD),
@@ -164,10 +166,7 @@ impl WithSimd for Head<'_> {
             quads::of_regions(packed(keys.as_ptr()), tokens, head_dim, &mut scratch.key_quads);
             quads::of_regions(packed(values.as_ptr()), tokens, head_dim, &mut scratch.value_quads);
             images.key.of_regions(routed, &mut scratch.key_rows);
-            images.gradient.of_regions(routed, &mut scratch.gradient_rows);
-            for rows in scratch.gradient_rows.chunks_exact_mut(tokens.next_multiple_of(QUAD)) {
-                rows[tokens..].fill(NO_TOKEN);
-            }
+            self.gradient_rows(routed, &mut scratch);
             // A tile must not add to the same token twice: it takes one quad at a time where a
             // region is routed to twice.
             let is_twice = |(i, region)| routed[..i].contains(region);
@@ -195,6 +194,24 @@ impl Head<'_> {
         let channel = self.head * self.images.problem.head_dim;
         let offset = self.n * map.strides[0] + offsets.regions[region] + channel;
         map.values.as_ptr().wrapping_add(offset)
+    }
+
+    /// Lists where the gradients of the routed keys and values go.
+    fn gradient_rows(&self, routed: &[usize], scratch: &mut Scratch) {
+        let images = self.images;
+        let start = self.n * images.image_len + self.head * images.problem.head_dim;
+        let nowhere = scratch.nowhere.as_mut_ptr();
+        for (target, rows) in [
+            (images.grad_key, &mut scratch.key_gradients),
+            (images.grad_value, &mut scratch.value_gradients),
+        ] {
+            rows.clear();
+            for &region in routed {
+                let first = target.0.wrapping_add(start + images.gradient.regions[region]);
+                rows.extend(images.gradient.tokens.iter().map(|&token| first.wrapping_add(token)));
+                rows.resize(rows.len().next_multiple_of(QUAD), nowhere);
+            }
+        }
     }
 
     /// Copies scale · Q and dO of a block, and computes what stands once a row.
@@ -265,12 +282,12 @@ impl Head<'_> {
             ];
             for (source, offsets, factor, quads, bias, target) in products {
                 let offsets = &offsets.tokens[tile.clone()];
-                let repeated = &mut scratch.repeated;
+                let packed = &mut scratch.packed;
                 // SAFETY: the caller's.
                 unsafe {
-                    quads::repeat(simd, source, offsets, head_dim, factor, repeated);
-                    let repeated = repeated.as_ptr();
-                    quads::multiply(simd, vectors, head_dim, repeated, quads, bias, target, stride);
+                    quads::pack_scaled(simd, source, offsets, head_dim, factor, packed);
+                    let packed = packed.as_ptr();
+                    quads::multiply(simd, vectors, head_dim, packed, quads, bias, target, stride);
                 }
             }
             for v in 0..vectors {
@@ -345,46 +362,30 @@ impl Head<'_> {
         most: usize,
         scratch: &mut Scratch,
     ) {
-        let images = self.images;
-        let head_dim = images.problem.head_dim;
+        let head_dim = self.images.problem.head_dim;
         let width = head_dim.next_multiple_of(tile::width::<S>());
-        let start = self.n * images.image_len + self.head * head_dim;
         let stride = rows.next_multiple_of(quads::queries::<S>()) * QUAD;
         let products = [
-            (scratch.weight_grads.as_ptr(), scratch.queries.as_ptr(), images.grad_key),
-            (scratch.weights.as_ptr(), scratch.grads.as_ptr(), images.grad_value),
+            (&scratch.weight_grads, &scratch.queries, &scratch.key_gradients),
+            (&scratch.weights, &scratch.grads, &scratch.value_gradients),
         ];
-        for (weights, factors, target) in products {
-            let target = target.0.wrapping_add(start);
-            for first in (0..scratch.gradient_rows.len()).step_by(most) {
-                let weights = weights.wrapping_add(first / QUAD * stride);
-                let offsets = &scratch.gradient_rows[first..];
-                let offsets = &offsets[..offsets.len().min(most)];
+        for (weights, factors, targets) in products {
+            for (targets, first) in targets.chunks(most).zip((0..).step_by(most)) {
+                let weights = weights.as_ptr().wrapping_add(first / QUAD * stride);
                 for d in (0..head_dim).step_by(tile::width::<S>()) {
+                    let factors = factors.as_ptr().wrapping_add(d);
+                    let rest = |v: usize| head_dim.saturating_sub(d + v * S::F32_LANES);
+                    let target = |i: usize, v: usize| targets[i].wrapping_add(d + v * S::F32_LANES);
                     // SAFETY: the caller's.
                     unsafe {
-                        let is_number = |i: usize, d: usize| offsets[i] != NO_TOKEN && d < head_dim;
                         tile::multiply(
                             simd,
-                            offsets.len(),
+                            targets.len(),
                             rows,
                             |i, k| weights.wrapping_add(i / QUAD * stride + QUAD * k + i % QUAD),
-                            |k| factors.wrapping_add(k * width + d),
-                            |i, v| {
-                                let d = d + v * S::F32_LANES;
-                                match is_number(i, d) {
-                                    true => {
-                                        load_some(simd, target.add(offsets[i] + d), head_dim - d)
-                                    }
-                                    false => simd.splat_f32s(0.0),
-                                }
-                            },
-                            |i, v, sum| {
-                                let d = d + v * S::F32_LANES;
-                                if is_number(i, d) {
-                                    store_some(simd, target.add(offsets[i] + d), sum, head_dim - d);
-                                }
-                            },
+                            |k| factors.wrapping_add(k * width),
+                            |i, v| load_some(simd, target(i, v), rest(v)),
+                            |i, v, sum| store_some(simd, target(i, v), sum, rest(v)),
                         );
                     }
                 }

@@ -69,6 +69,7 @@ impl Routing {
         let [batch, height, width, channels] = query.tensor.layout().shape().dims();
         let regions = self.grid.regions();
         // The kernels do not check what they read.
+        assert!(self.topk > 0, "routed_attention: got topk 0, expected at least 1");
         assert_eq!([height, width], self.grid.padded_size(), "routed_attention: size of the map");
         assert_eq!(self.region_graph.len(), batch * regions * self.topk, "routed_attention: graph");
         assert!(

@@ -113,7 +113,10 @@ impl WithSimd for Pack<'_> {
         let Self { image, n, regions, packed } = self;
         let Problem { num_heads, head_dim, grid, key, .. } = *image.problem;
         let len = quads::region_len(grid.tokens(), head_dim);
-        for region in regions {
+        for region in regions.clone() {
+            if region + 1 < regions.end {
+                image.key.prefetch(&key, n, region + 1, num_heads * head_dim);
+            }
             for head in 0..num_heads {
                 let start = n * key.strides[0] + image.key.regions[region] + head * head_dim;
                 // SAFETY: `Problem` holds the whole map, `packed` all regions; this one is the task's.
@@ -152,6 +155,9 @@ impl WithSimd for Attend<'_> {
             let routed = problem.routed(self.n, region);
             let bias = problem.fill_bias(routed, bias.as_mut_slice());
             self.image.value.of_regions(routed, &mut scratch.value_rows);
+            if region + 1 < self.regions.end {
+                self.prefetch(region + 1);
+            }
             for head in 0..num_heads {
                 let packed = |&r: &usize| self.packed.wrapping_add((r * num_heads + head) * len);
                 if topk == 1 {
@@ -189,18 +195,34 @@ struct Scratch {
 
 impl Scratch {
     fn new<S: Simd>(problem: &Problem) -> Self {
-        let lanes = quads::MAX_VECTORS * S::F32_LANES;
+        let rows = quads::max_queries::<S>();
         Self {
             key_quads: Vec::with_capacity(problem.padded_keys() / QUAD),
             value_rows: Vec::with_capacity(problem.padded_keys()),
-            queries: Buffer::new(lanes * problem.head_dim),
-            weights: Buffer::new(lanes * problem.padded_keys() / QUAD),
-            factors: Buffer::new(lanes),
+            queries: Buffer::new(quads::region_len(rows, problem.head_dim)),
+            weights: Buffer::new(rows * problem.padded_keys()),
+            factors: Buffer::new(rows * QUAD),
         }
     }
 }
 
 impl Attend<'_> {
+    /// Asks for what a region is the first to read.
+    #[inline(always)]
+    fn prefetch(&self, region: usize) {
+        let (image, n) = (self.image, self.n);
+        let Problem { num_heads, head_dim, topk, query, key, value, .. } = image.problem;
+        let channels = num_heads * head_dim;
+        image.query.prefetch(query, n, region, channels);
+        if *topk == 1 {
+            let routed = image.problem.routed(n, region)[0];
+            image.key.prefetch(key, n, routed, channels);
+            image.value.prefetch(value, n, routed, channels);
+        } else {
+            image.value.prefetch(value, n, region, channels);
+        }
+    }
+
     /// Computes the output of the tokens `rows` of a region.
     #[inline(always)]
     unsafe fn tile<S: Simd>(
@@ -222,7 +244,7 @@ impl Attend<'_> {
             let first = n * query.strides[0] + image.query.regions[region] + channel;
             let source = query.values.as_ptr().add(first);
             let offsets = &image.query.tokens[rows.clone()];
-            quads::repeat(simd, source, offsets, head_dim, scale, queries);
+            quads::pack_scaled(simd, source, offsets, head_dim, scale, queries);
             let (queries, logits) = (queries.as_ptr(), weights.as_mut_ptr());
             quads::multiply(simd, vectors, head_dim, queries, key_quads, bias, logits, stride);
             for at in (0..stride).step_by(S::F32_LANES) {

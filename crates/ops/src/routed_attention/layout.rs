@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::quads::QUAD;
 use crate::RegionGrid;
+use crate::simd::prefetch;
 
 /// A channels-last map in memory: the number at (n, y, x, c) is
 /// `values[n * strides[0] + y * strides[1] + x * strides[2] + c]`.
@@ -90,10 +91,14 @@ impl Offsets {
         }
     }
 
-    /// Offset of the token that lies last in memory.
-    pub fn last(&self) -> usize {
-        let last = |offsets: &[usize]| offsets.iter().copied().max().unwrap_or_default();
-        last(&self.regions) + last(&self.tokens)
+    /// Asks for a region of image `n` ahead of its use: its rows are short, and too far apart for
+    /// the processor to see where they go on.
+    #[inline(always)]
+    pub fn prefetch(&self, map: &Map, n: usize, region: usize, channels: usize) {
+        let first = map.values.as_ptr().wrapping_add(n * map.strides[0] + self.regions[region]);
+        for &token in &self.tokens {
+            prefetch(first.wrapping_add(token), channels);
+        }
     }
 
     /// Offsets of the tokens of `regions`, one region after the other, each in whole quads.

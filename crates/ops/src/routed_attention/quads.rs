@@ -1,10 +1,10 @@
 //! Products with transposed maps (Q Kᵀ, and dO Vᵀ in the backward pass) in blocks of queries × 4 keys.
 //!
-//! Keys are packed in quads: `[head_dim, 4]`, four tokens side by side. A vector of sums
-//! holds such a quad for a few queries (4 in 16 lanes, 2 in 8), so that one multiply-add takes a quad, repeated,
-//! and a vector of queries, each number of which stands four times. A region is a whole number
-//! of quads wherever it is routed to, and so Kᵍ need not be put together: tiles follow
-//! pointers to quads.
+//! Tokens are packed in quads: `[head_dim, 4]`, four tokens side by side. A vector of sums holds
+//! a quad of keys for a few queries (4 in 16 lanes, 2 in 8): a multiply-add takes the quad of
+//! keys, repeated over the lanes, and the queries, each number of which stands four times. A
+//! region is a whole number of quads wherever it is routed to, and so Kᵍ need not be put together:
+//! tiles follow pointers to quads.
 
 #![allow(unsafe_code)]
 
@@ -24,7 +24,12 @@ pub(crate) const fn queries<S: Simd>() -> usize {
 }
 
 /// Most vectors of queries in a tile.
-pub(crate) const MAX_VECTORS: usize = 3;
+const MAX_VECTORS: usize = 3;
+
+/// Most queries in a tile.
+pub(crate) const fn max_queries<S: Simd>() -> usize {
+    MAX_VECTORS * queries::<S>()
+}
 
 /// Numbers of a packed region of one head.
 pub(crate) fn region_len(tokens: usize, head_dim: usize) -> usize {
@@ -74,7 +79,8 @@ pub(crate) unsafe fn pack(
         unsafe {
             let mut d = 0;
             while d + QUAD <= head_dim {
-                transpose(rows.map(|row| row.add(d)), target.add(QUAD * d));
+                let columns = transpose(rows.map(|row| row.add(d)));
+                target.add(QUAD * d).cast::<[[f32; QUAD]; QUAD]>().write_unaligned(columns);
                 d += QUAD;
             }
             for d in d..head_dim {
@@ -85,42 +91,34 @@ pub(crate) unsafe fn pack(
     }
 }
 
-/// Writes four numbers of each row as columns.
+/// The columns of four numbers of each row.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn transpose(rows: [*const f32; QUAD], target: *mut f32) {
-    use std::arch::x86_64::{_MM_TRANSPOSE4_PS, _mm_loadu_ps, _mm_storeu_ps};
+unsafe fn transpose(rows: [*const f32; QUAD]) -> [[f32; QUAD]; QUAD] {
+    use std::arch::x86_64::{_MM_TRANSPOSE4_PS, _mm_loadu_ps};
     // SAFETY: the caller's; every 64-bit processor has these instructions.
     unsafe {
         let [mut a, mut b, mut c, mut d] = rows.map(|row| _mm_loadu_ps(row));
         _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
-        for (i, column) in [a, b, c, d].into_iter().enumerate() {
-            _mm_storeu_ps(target.add(QUAD * i), column);
-        }
+        std::mem::transmute([a, b, c, d])
     }
 }
 
-/// Writes four numbers of each row as columns.
+/// The columns of four numbers of each row.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-unsafe fn transpose(rows: [*const f32; QUAD], target: *mut f32) {
+unsafe fn transpose(rows: [*const f32; QUAD]) -> [[f32; QUAD]; QUAD] {
     // SAFETY: the caller's.
-    unsafe {
-        let rows = rows.map(|row| row.cast::<[f32; QUAD]>().read_unaligned());
-        let columns: [[f32; QUAD]; QUAD] =
-            std::array::from_fn(|i| std::array::from_fn(|row| rows[row][i]));
-        target.cast::<[[f32; QUAD]; QUAD]>().write_unaligned(columns);
-    }
+    let rows = rows.map(|row| unsafe { row.cast::<[f32; QUAD]>().read_unaligned() });
+    std::array::from_fn(|i| std::array::from_fn(|row| rows[row][i]))
 }
 
-/// Writes factor · x for the tokens x at `source + offset` as `[head_dim, vectors, lanes]`: each number
-/// stands four times. The last vector is filled with copies of the last token.
+/// [`pack`] of factor · x for each token x.
 ///
 /// # Safety
-/// `head_dim` numbers can be read at each offset, and `vectors` vectors of queries be written
-/// for each number.
+/// As for [`pack`].
 #[inline(always)]
-pub(crate) unsafe fn repeat<S: Simd>(
+pub(crate) unsafe fn pack_scaled<S: Simd>(
     simd: S,
     source: *const f32,
     offsets: &[usize],
@@ -128,18 +126,15 @@ pub(crate) unsafe fn repeat<S: Simd>(
     factor: f32,
     target: &mut Buffer,
 ) {
-    let vectors = offsets.len().div_ceil(queries::<S>());
-    let rows = vectors * queries::<S>();
-    let _ = simd;
-    for i in 0..rows {
-        let row = source.wrapping_add(offsets[i.min(offsets.len() - 1)]);
-        let target = target.as_mut_ptr().wrapping_add(QUAD * i);
-        for d in 0..head_dim {
-            // SAFETY: the caller's.
-            unsafe {
-                let x = factor * *row.add(d);
-                target.add(d * rows * QUAD).cast::<[f32; QUAD]>().write_unaligned([x; QUAD]);
-            }
+    // SAFETY: the caller's.
+    unsafe { pack(source, offsets, head_dim, target.as_mut_ptr()) };
+    let factor = simd.splat_f32s(factor);
+    let len = region_len(offsets.len(), head_dim);
+    for at in (0..len).step_by(S::F32_LANES) {
+        // SAFETY: the buffer holds whole vectors.
+        unsafe {
+            let target = target.as_mut_ptr().add(at);
+            store(simd, target, simd.mul_f32s(factor, load(simd, target)));
         }
     }
 }
@@ -152,11 +147,26 @@ unsafe fn splat_quad<S: Simd>(simd: S, source: *const f32) -> S::f32s {
     cast(simd.splat_c64s(cast::<[f32; QUAD], c64>(quad)))
 }
 
+/// Of a repeated quad, each number from `first` on four times.
+#[inline(always)]
+fn spread<S: Simd>(simd: S, x: S::f32s, first: usize) -> S::f32s {
+    let mut numbers = [0.0; 4 * QUAD];
+    // SAFETY: no vector has more lanes.
+    unsafe {
+        store(simd, numbers.as_mut_ptr(), x);
+        let number = |lane: usize| {
+            numbers[(lane / QUAD * QUAD + (first + lane / QUAD) % QUAD) % S::F32_LANES]
+        };
+        let spread: [f32; 4 * QUAD] = std::array::from_fn(number);
+        load(simd, spread.as_ptr())
+    }
+}
+
 /// Σ_d queries · quads, each sum starting from its key's `bias`. The vectors of sums of a quad lie
 /// side by side, those of two quads `stride` numbers apart.
 ///
 /// # Safety
-/// `queries` is written by [`repeat`], each quad by [`pack`]; `bias` has as many quads, and `target`
+/// `queries` and all quads are written by [`pack`]; `bias` has as many quads, and `target`
 /// takes them all.
 #[allow(clippy::too_many_arguments)]
 #[inline(always)]
@@ -196,11 +206,12 @@ unsafe fn multiply_vectors<S: Simd, const VECTORS: usize>(
         Some(bias) => unsafe { splat_quad(simd, bias.add(QUAD * quad)) },
         None => simd.splat_f32s(0.0),
     };
+    let per_vector = self::queries::<S>();
     let mut first = 0;
     // The compiler keeps sums in registers only if each has a name: a macro writes them out.
     macro_rules! tile {
         ($count:literal: $($j:tt $key:ident)*) => {
-            while first + $count <= quads.len() {
+            while quads.len() - first >= $count {
                 let mut sums0 = ($(start(first + $j),)*);
                 let mut sums1 = sums0;
                 let mut sums2 = sums0;
@@ -208,10 +219,13 @@ unsafe fn multiply_vectors<S: Simd, const VECTORS: usize>(
                 for d in 0..head_dim {
                     // SAFETY: the caller's.
                     unsafe {
-                        let query = queries.add(d * VECTORS * S::F32_LANES);
-                        let x0 = load(simd, query);
-                        let x1 = if VECTORS > 1 { load(simd, query.add(S::F32_LANES)) } else { x0 };
-                        let x2 = if VECTORS > 2 { load(simd, query.add(2 * S::F32_LANES)) } else { x0 };
+                        let query = |v: usize| {
+                            let quad = queries.add((v * per_vector / QUAD * head_dim + d) * QUAD);
+                            spread(simd, splat_quad(simd, quad), v * per_vector % QUAD)
+                        };
+                        let x0 = query(0);
+                        let x1 = if VECTORS > 1 { query(1) } else { x0 };
+                        let x2 = if VECTORS > 2 { query(2) } else { x0 };
                         $(
                             let key = splat_quad(simd, $key.add(QUAD * d));
                             sums0.$j = mul_add(simd, key, x0, sums0.$j);

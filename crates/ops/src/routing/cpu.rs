@@ -171,9 +171,9 @@ impl WithSimd for Choose<'_> {
         unsafe { quads::pack(keys.as_ptr(), &offsets, channels, packed.as_mut_ptr()) };
         let mut key_quads = Vec::new();
         quads::of_regions(std::iter::once(packed.as_ptr()), regions, channels, &mut key_quads);
-        let lanes = quads::MAX_VECTORS * S::F32_LANES;
-        let mut repeated = Buffer::new(lanes * channels);
-        let mut affinity = Buffer::new(lanes * key_quads.len());
+        let rows = quads::max_queries::<S>();
+        let mut tile = Buffer::new(quads::region_len(rows, channels));
+        let mut affinity = Buffer::new(rows * QUAD * key_quads.len());
         let mut best = Vec::with_capacity(topk + 1);
         for rows in quads::tiles::<S>(0..regions) {
             let vectors = rows.len().div_ceil(quads::queries::<S>());
@@ -181,8 +181,8 @@ impl WithSimd for Choose<'_> {
             // SAFETY: the buffers hold a tile.
             unsafe {
                 let offsets = &offsets[rows.clone()];
-                quads::repeat(simd, queries.as_ptr(), offsets, channels, 1.0, &mut repeated);
-                let (queries, target) = (repeated.as_ptr(), affinity.as_mut_ptr());
+                quads::pack(queries.as_ptr(), offsets, channels, tile.as_mut_ptr());
+                let (queries, target) = (tile.as_ptr(), affinity.as_mut_ptr());
                 quads::multiply(simd, vectors, channels, queries, &key_quads, None, target, stride);
             }
             let affinity = affinity.as_mut_slice();

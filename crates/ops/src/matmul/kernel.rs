@@ -9,7 +9,10 @@
 
 use super::Epilogue;
 use crate::math;
-use crate::simd::{Simd, load, mul_add, store};
+use crate::simd::{Simd, load, mul_add, prefetch, store};
+
+/// Numbers of a cache line.
+pub(super) const LINE: usize = 16;
 
 /// Most rows of a tile: all registers but those for B and one for A.
 pub(super) const fn max_rows<S: Simd>() -> usize {
@@ -37,6 +40,9 @@ pub(super) struct Tile {
     pub columns: usize,
     /// Row and column of the tile in C.
     pub origin: [usize; 2],
+    /// How far behind the panel's numbers those lie that are needed soon: every second line of
+    /// as many numbers as the panel has is asked for.
+    pub ahead: usize,
 }
 
 /// Computes `rows` rows of the tile.
@@ -47,13 +53,15 @@ pub(super) struct Tile {
 #[inline(always)]
 pub(super) unsafe fn compute<S: Simd>(simd: S, rows: usize, tile: Tile, epilogue: &Epilogue) {
     // The compiler keeps sums in registers only if each has a name: a macro writes them out.
+    let bias = bias(simd, tile, epilogue);
     macro_rules! products {
         ($($row:ident)*) => {{
-            $(let mut $row = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));)*
+            $(let mut $row = bias;)*
             let (mut a, mut b) = (tile.a, tile.b);
             for _ in 0..tile.inner {
                 // SAFETY: `inner` steps stay within the rows and the panel.
                 unsafe {
+                    prefetch(b.wrapping_add(tile.ahead), LINE);
                     let b0 = load(simd, b);
                     let b1 = load(simd, b.add(S::F32_LANES));
                     let mut x = a;
@@ -99,7 +107,17 @@ pub(super) unsafe fn compute<S: Simd>(simd: S, rows: usize, tile: Tile, epilogue
     unreachable!("a tile of {rows} rows");
 }
 
-/// Bias, activation and residual of one row of a tile, then to memory.
+/// The numbers of the bias for the columns of the tile.
+#[inline(always)]
+fn bias<S: Simd>(simd: S, tile: Tile, epilogue: &Epilogue) -> (S::f32s, S::f32s) {
+    let zero = simd.splat_f32s(0.0);
+    epilogue.bias.map_or((zero, zero), |bias| {
+        let [_, column] = tile.origin;
+        (partial_load(simd, bias, column), partial_load(simd, bias, column + S::F32_LANES))
+    })
+}
+
+/// Activation and residual of one row of a tile, then to memory.
 #[inline(always)]
 unsafe fn finish<S: Simd>(
     simd: S,
@@ -112,9 +130,6 @@ unsafe fn finish<S: Simd>(
     for (v, sum) in sums.into_iter().enumerate() {
         let offset = v * S::F32_LANES;
         let mut x = sum;
-        if let Some(bias) = epilogue.bias {
-            x = simd.add_f32s(x, partial_load(simd, bias, column + offset));
-        }
         if epilogue.gelu {
             x = math::gelu(simd, x);
         }

@@ -20,7 +20,7 @@ use crate::simd::{Simd, WithSimd, dispatch};
 /// Vectors side by side in a tile.
 const PANEL_VECTORS: usize = 2;
 /// Numbers of a block of A: half of a second cache of 512 KB.
-const BLOCK: usize = 1 << 16;
+const BLOCK: usize = 1 << 14;
 /// Multiply-adds of a task below which a thread costs more than it brings.
 const TASK: usize = 1 << 18;
 /// Rows of two high tiles.
@@ -206,16 +206,21 @@ impl WithSimd for Task<'_> {
             for tile in 0..tiles {
                 let part = part(count, tiles, tile);
                 let row = rows.start + part.start;
+                let first_row = a.values.as_ptr().wrapping_add(part.start * a.row_stride);
+                let first_of_panel = b.values.as_ptr().wrapping_add(panel * b.inner * width);
+                // The first two tiles ask for the next panel.
+                let ahead = if tile < 2 { b.inner * width + tile * kernel::LINE } else { 0 };
                 let tile = kernel::Tile {
-                    a: a.values.as_ptr().wrapping_add(part.start * a.row_stride),
+                    a: first_row,
                     row_stride: a.row_stride,
                     col_stride: a.col_stride,
-                    b: b.values.as_ptr().wrapping_add(panel * b.inner * width),
+                    b: first_of_panel,
                     inner: b.inner,
                     c: c.wrapping_add(row * b.columns + column),
                     c_stride: b.columns,
                     columns,
                     origin: [row, column],
+                    ahead,
                 };
                 // SAFETY: A reaches to `last`, B was checked by the caller, and the tile of C
                 // belongs to this task.

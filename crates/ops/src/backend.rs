@@ -92,6 +92,14 @@ pub trait OpsBackend: burn::backend::Backend {
         routing: Routing,
     ) -> FloatTensor<Self>;
 
+    /// See [`routed_attention_lce`](fn@crate::routed_attention_lce).
+    fn differentiable_attention_lce(
+        qkv: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        routing: Routing,
+    ) -> FloatTensor<Self>;
+
     /// See [`route`](fn@crate::route).
     fn fused_route(
         query: FloatTensor<Self>,
@@ -181,6 +189,15 @@ impl OpsBackend for Flex {
         routing: Routing,
     ) -> FloatTensor<Self> {
         routed_attention::cpu::forward(&query, &key, &value, &routing)
+    }
+
+    fn differentiable_attention_lce(
+        qkv: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        routing: Routing,
+    ) -> FloatTensor<Self> {
+        routed_attention::lce::forward(&qkv, &weight, &bias, &routing)
     }
 
     fn fused_route(
@@ -275,6 +292,15 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
         routing: Routing,
     ) -> FloatTensor<Self> {
         routed_attention::autodiff::forward::<C>(query, key, value, routing)
+    }
+
+    fn differentiable_attention_lce(
+        qkv: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        routing: Routing,
+    ) -> FloatTensor<Self> {
+        routed_attention::lce::differentiable::<C>(qkv, weight, bias, routing)
     }
 
     fn fused_route(

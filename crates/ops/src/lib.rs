@@ -54,7 +54,8 @@ pub use linear::{
 pub use peak::peak_gflops;
 pub use regions::RegionGrid;
 pub use routed_attention::{
-    RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_traced,
+    RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_lce,
+    routed_attention_traced, split_qkv,
 };
 pub use routing::{RoutingOptions, affinity, region_means, route, route_reference, topk_regions};
 pub use simd::instruction_set;

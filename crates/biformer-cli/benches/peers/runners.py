@@ -43,7 +43,12 @@ class Peer:
         self.job, self.times, self.cpu_times, self.run_peak = job, [], [], 0.0
         self.log = open(Path(job["folder"]) / f"{job['engine']}.log", "w+")
         threads = str(job["threads"])
-        variables = dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, CUDA_VISIBLE_DEVICES="")
+        variables = dict(
+            OMP_NUM_THREADS=threads,
+            MKL_NUM_THREADS=threads,
+            CUDA_VISIBLE_DEVICES="",
+            TORCHINDUCTOR_CACHE_DIR=str(Path(job["folder"]) / job["engine"]),  # tuned anew
+        )
         self.process = subprocess.Popen(
             pinned(job["threads"])
             + [sys.executable, str(Path(__file__).with_name("engines.py")), json.dumps(job)],

@@ -2,11 +2,11 @@
 
 use biformer_ops::{
     LinearFusion, RegionGrid, RoutedAttentionOptions, RoutingOptions, route, routed_attention,
-    routed_attention_traced,
+    routed_attention_lce, routed_attention_traced, split_qkv,
 };
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::{AttentionTrace, Routing};
 use crate::layers::{DepthwiseConv, LayerNorm, Linear};
@@ -102,30 +102,25 @@ impl BiLevelRoutingAttention {
     ) -> Tensor<4> {
         let [_, height, width, _] = x.dims();
         let grid = self.config.grid(height, width);
-        let [query, key, value] = self.project(x, norm, &grid);
+        let qkv = self.project(x, norm, &grid);
+        let [query, key, _] = split_qkv(qkv.clone());
         let region_graph = route(&query, &key, &grid, &self.routing_options()); // I^r (Eq. 5)
-        let options = self.attention_options();
-        let x = routed_attention(query, key, value.clone(), region_graph, &grid, &options);
-        self.finish(x, value, &grid, residual)
+        let x = self.attend(qkv, region_graph, &grid); // Eq. 7
+        self.output.forward_fused(x, LinearFusion { residual, ..Default::default() })
     }
 
     /// [`BiLevelRoutingAttention::forward`] with routing and weights.
     pub fn forward_traced(&self, x: Tensor<4>) -> AttentionTrace {
         let [_, height, width, _] = x.dims();
         let grid = self.config.grid(height, width);
-        let [query, key, value] = self.project(x, None, &grid);
+        let qkv = self.project(x, None, &grid);
+        let [query, key, value] = split_qkv(qkv.clone());
         let region_graph = route(&query, &key, &grid, &self.routing_options());
         let options = self.attention_options();
-        let attention = routed_attention_traced(
-            query,
-            key,
-            value.clone(),
-            region_graph.clone(),
-            &grid,
-            &options,
-        );
+        let graph = region_graph.clone();
+        let attention = routed_attention_traced(query, key, value.clone(), graph, &grid, &options);
         AttentionTrace {
-            output: self.finish(attention.output, value, &grid, None),
+            output: self.output.forward(self.enhance(value, attention.output, &grid)),
             routing: Some(Routing { grid, region_graph }),
             weights: attention.weights,
         }
@@ -136,8 +131,8 @@ impl BiLevelRoutingAttention {
         Self { qkv: self.qkv.for_inference(), output: self.output.for_inference(), ..self }
     }
 
-    /// Q, K and V (Eq. 3), padded to the grid.
-    fn project(&self, x: Tensor<4>, norm: Option<&LayerNorm>, grid: &RegionGrid) -> [Tensor<4>; 3] {
+    /// Q, K and V side by side (Eq. 3), padded to the grid.
+    fn project(&self, x: Tensor<4>, norm: Option<&LayerNorm>, grid: &RegionGrid) -> Tensor<4> {
         let (x, norm) = match norm {
             // Official: padding comes after the norm.
             Some(norm) if grid.is_padded() => (norm.forward(x), None),
@@ -147,25 +142,28 @@ impl BiLevelRoutingAttention {
             RegionRule::PadFirst => grid.pad(x),
             RegionRule::Floor => x,
         };
-        let dim = self.config.dim;
-        let qkv = self.qkv.forward_fused(x, LinearFusion { norm, ..Default::default() });
-        [0, 1, 2].map(|i| grid.pad(qkv.clone().narrow(3, i * dim, dim)))
+        grid.pad(self.qkv.forward_fused(x, LinearFusion { norm, ..Default::default() }))
     }
 
-    /// LCE and output projection (Eq. 7).
-    fn finish(
-        &self,
-        attended: Tensor<4>,
-        value: Tensor<4>,
-        grid: &RegionGrid,
-        residual: Option<Tensor<4>>,
-    ) -> Tensor<4> {
+    /// Attention to the routed regions, and LCE(V).
+    fn attend(&self, qkv: Tensor<4>, region_graph: Tensor<3, Int>, grid: &RegionGrid) -> Tensor<4> {
+        let options = self.attention_options();
+        if self.config.region_rule == RegionRule::Floor && grid.is_padded() {
+            let [query, key, value] = split_qkv(qkv);
+            let x = routed_attention(query, key, value.clone(), region_graph, grid, &options);
+            return self.enhance(value, x, grid);
+        }
+        let (weight, bias) = (self.lce.weight.val(), self.lce.bias.val());
+        grid.crop(routed_attention_lce(qkv, region_graph, weight, bias, grid, &options))
+    }
+
+    /// LCE(V) added, padding cut off.
+    fn enhance(&self, value: Tensor<4>, attended: Tensor<4>, grid: &RegionGrid) -> Tensor<4> {
         // LCE sees the padding only under the rule that projects it.
-        let x = match self.config.region_rule {
+        match self.config.region_rule {
             RegionRule::PadFirst => grid.crop(self.lce.forward_add(value, attended)),
             RegionRule::Floor => self.lce.forward_add(grid.crop(value), grid.crop(attended)),
-        };
-        self.output.forward_fused(x, LinearFusion { residual, ..Default::default() })
+        }
     }
 
     fn routing_options(&self) -> RoutingOptions {

@@ -1,7 +1,7 @@
 //! Burn's tensors as the kernels see them.
 
 use burn::backend::flex::FlexTensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Int, Tensor, TensorData};
 
 use super::backward::{self, Saved};
 use super::layout::{Map, Problem};
@@ -59,6 +59,17 @@ pub(crate) fn backward(
 }
 
 impl Routing {
+    pub(crate) fn new(
+        region_graph: Tensor<3, Int>,
+        grid: &RegionGrid,
+        options: &RoutedAttentionOptions,
+    ) -> Self {
+        let [_, _, topk] = region_graph.dims();
+        let regions = region_graph.into_data_as::<i64>().try_into_vec::<i64>().expect("integers");
+        let region_graph = regions.into_iter().map(|region| region as usize).collect();
+        Self { region_graph, topk, grid: *grid, options: *options }
+    }
+
     /// Numbers behind a head that the kernels read along with it.
     fn slack(&self, map: &FlexTensor) -> usize {
         let [.., channels]: [usize; 4] = map.layout().shape().dims();

@@ -8,6 +8,7 @@ mod backward;
 pub(crate) mod cpu;
 mod forward;
 pub(crate) mod layout;
+pub(crate) mod lce;
 pub(crate) mod quads;
 mod reference;
 mod softmax;
@@ -17,9 +18,9 @@ use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
 pub use self::cpu::Routing;
-use crate::RegionGrid;
 use crate::backend::{OpsBackend, is_cpu_f32};
 use crate::profile::{self, Class};
+use crate::{RegionGrid, depthwise_conv_add};
 
 /// What the attention needs to know beside its tensors.
 #[derive(Clone, Copy, Debug)]
@@ -65,11 +66,7 @@ pub fn routed_attention(
         return routed_attention_traced(query, key, value, region_graph, grid, options).output;
     }
     check_heads(&query, options.num_heads);
-    let [_, _, topk] = region_graph.dims();
-    let region_graph = region_graph.into_data_as::<i64>().try_into_vec::<i64>();
-    let region_graph = region_graph.expect("integers").into_iter().map(|region| region as usize);
-    let routing =
-        Routing { region_graph: region_graph.collect(), topk, grid: *grid, options: *options };
+    let routing = Routing::new(region_graph, grid, options);
     fused(query, key, value, routing)
 }
 
@@ -82,6 +79,49 @@ pub(crate) fn fused(
 ) -> Tensor<4> {
     let (query, key, value) = (query.into_dispatch(), key.into_dispatch(), value.into_dispatch());
     Tensor::from_dispatch(Dispatch::fused_routed_attention(query, key, value, routing))
+}
+
+/// attention(Q, Kᵍ, Vᵍ) + LCE(V), all of Eq. 7, from Q, K and V side by side.
+///
+/// # Shapes
+/// - qkv: `[batch, rows * region_height, cols * region_width, 3 * channels]`, padded
+/// - region_graph: `[batch, regions, topk]`
+/// - weight: `[channels, 1, kernel_size, kernel_size]`, of the depthwise convolution LCE
+/// - bias: `[channels]`
+/// - output: `[batch, rows * region_height, cols * region_width, channels]`
+///
+/// # Panics
+/// If `num_heads` does not divide the channels.
+pub fn routed_attention_lce(
+    qkv: Tensor<4>,
+    region_graph: Tensor<3, Int>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    grid: &RegionGrid,
+    options: &RoutedAttentionOptions,
+) -> Tensor<4> {
+    let [.., channels] = qkv.dims();
+    let [query, key, value] = split_qkv(qkv.clone());
+    if !(is_cpu_f32(&qkv) && qkv.is_autodiff()) {
+        let attended = routed_attention(query, key, value.clone(), region_graph, grid, options);
+        return depthwise_conv_add(value, weight, bias, attended);
+    }
+    let _span = profile::span(Class::RoutedAttention);
+    check_heads(&query, options.num_heads);
+    assert_eq!(bias.dims(), [channels / 3], "routed_attention_lce: bias");
+    let routing = Routing::new(region_graph, grid, options);
+    let (qkv, weight, bias) = (qkv.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(Dispatch::differentiable_attention_lce(qkv, weight, bias, routing))
+}
+
+/// Q, K and V of a map that has them side by side.
+///
+/// # Shapes
+/// - qkv: `[batch, height, width, 3 * channels]`
+/// - outputs: `[batch, height, width, channels]`
+pub fn split_qkv(qkv: Tensor<4>) -> [Tensor<4>; 3] {
+    let [.., channels] = qkv.dims();
+    [0, 1, 2].map(|i| qkv.clone().narrow(3, i * (channels / 3), channels / 3))
 }
 
 /// [`routed_attention`] that also returns the attention weights.

@@ -51,6 +51,7 @@ pub use layer_norm::{layer_norm, layer_norm_reference};
 pub use linear::{
     LinearFusion, LinearOptions, Norm, PackedWeight, Weight, linear, linear_reference,
 };
+pub use parallel::keep_awake;
 pub use peak::peak_gflops;
 pub use regions::RegionGrid;
 pub use routed_attention::{

@@ -1,8 +1,49 @@
 //! Work cut into tasks for the threads of the current pool.
 
+use std::hint::spin_loop;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
+use rayon::{Yield, current_thread_index, yield_now};
+
+/// Pauses between two looks for a task.
+const PAUSES: usize = 16;
+
+/// Runs `work` on a thread of the pool while the others look for its tasks without falling asleep.
+///
+/// A network is a hundred operators of some tenths of a millisecond. Waking a thread for each of them
+/// would take as long as what it computes; this is what OpenMP does between its loops.
+pub fn keep_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    /// Ends the watch, also if `work` panics.
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let threads = rayon::current_num_threads();
+    if threads == 1 {
+        return work();
+    }
+    let done = AtomicBool::new(false);
+    let done = &done;
+    rayon::scope(|scope| {
+        let owner = current_thread_index();
+        for _ in 1..threads {
+            scope.spawn(move |_| {
+                // The owner may find this task while it waits: it must go on.
+                while current_thread_index() != owner && !done.load(Ordering::Acquire) {
+                    if yield_now() != Some(Yield::Executed) {
+                        (0..PAUSES).for_each(|_| spin_loop());
+                    }
+                }
+            });
+        }
+        let _end = End(done);
+        work()
+    })
+}
 
 /// Runs `task` for each number below `count`; in order on one thread, where a pool would
 /// only cost.

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ ATTENTION_SIZE = (200, 336)  # a detection feature map at stride 4, no multiple 
 
 def main() -> int:
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the engines end as well
     results = []
     for case in cases(args):
         print(f"\n{case}", flush=True)

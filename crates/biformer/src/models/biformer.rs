@@ -6,6 +6,7 @@
 //! BRA with k = S²). The Swin layout of the ablation (STL) differs in data alone, so that
 //! Table 6's path from one to the other is a walk through configurations.
 
+use biformer_ops::keep_awake;
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -237,10 +238,14 @@ impl BiFormer {
     /// - outputs: `[batch, height / stride, width / stride, embed_dims[i]]`
     pub fn forward_stages(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
         let mut x = x.permute([0, 2, 3, 1]); // [batch, height, width, 3]
-        std::array::from_fn(|i| {
-            x = self.forward_stage(i, x.clone());
-            x.clone()
-        })
+        let is_fused = biformer_ops::is_fused(&x);
+        let mut stages = || {
+            std::array::from_fn(|i| {
+                x = self.forward_stage(i, x.clone());
+                x.clone()
+            })
+        };
+        if is_fused { keep_awake(stages) } else { stages() }
     }
 
     /// Embedding and blocks of one stage. Without gradients large maps go through it picture by

@@ -17,7 +17,7 @@ use crate::parallel::{Target, for_each, part, tasks};
 use crate::simd::{dispatch, lanes};
 
 /// Multiply-adds of a task below which a thread costs more than it brings.
-const TASK: usize = 1 << 18;
+const TASK: usize = 1 << 17;
 /// Pixels of a chunk: enough that adding up the chunks is nothing beside them.
 const CHUNK: usize = 512;
 

@@ -20,7 +20,7 @@ use crate::simd::{Simd, WithSimd, dispatch};
 /// Vectors side by side in a tile.
 const PANEL_VECTORS: usize = 2;
 /// Numbers of a block of A: half of a second cache of 512 KB.
-const BLOCK: usize = 1 << 14;
+const BLOCK: usize = 1 << 16;
 /// Multiply-adds of a task below which a thread costs more than it brings.
 const TASK: usize = 1 << 18;
 /// Rows of two high tiles.
@@ -172,11 +172,14 @@ impl Plan {
         if threads == 1 {
             return Self { blocks: blocks.min(rows), groups: 1 };
         }
-        // A few tasks for each thread, none of them tiny; rows first, as long as tiles stay high.
+        // A few tasks for each thread, none of them tiny. Cut by rows the tiles stay high; few
+        // rows are cut by panels, so that each thread reads its own part of B.
         let tasks = (rows * panels * panel / TASK).clamp(1, 2 * threads);
-        let blocks = blocks.max(tasks.min(rows.div_ceil(TALL))).next_multiple_of(threads);
-        let blocks = blocks.min(rows.div_ceil(TALL)).max(1);
-        Self { blocks, groups: tasks.div_ceil(blocks).min(panels) }
+        if rows.div_ceil(TALL) < 2 * threads {
+            return Self { blocks, groups: tasks.div_ceil(blocks).min(panels) };
+        }
+        let blocks = blocks.max(tasks).next_multiple_of(threads);
+        Self { blocks, groups: 1 }
     }
 }
 

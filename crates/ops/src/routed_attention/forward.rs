@@ -11,13 +11,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::layout::{Buffer, Offsets, Problem, Target, parts};
+use super::layout::{Buffer, Offsets, Problem, Target};
 use super::quads::{self, QUAD};
 use super::{softmax, tile};
+use crate::parallel::part;
 use crate::simd::{Simd, WithSimd, dispatch, store, store_some};
 
 /// Multiply-adds of a task below which a thread costs more than it brings.
-const TASK: usize = 1 << 18;
+const TASK: usize = 1 << 17;
 
 /// The output, `[batch, height, width, channels]`, and if wanted the logarithms of the sums
 /// of exponentials, `[batch, regions, num_heads, tokens]`.
@@ -53,8 +54,8 @@ pub(crate) fn attend(problem: &Problem, log_sums: bool) -> (Vec<f32>, Vec<f32>) 
             (0..batch).into_par_iter().for_each_init(|| Buffer::new(packed_len), run);
         }
     } else {
-        let tasks = (work / TASK).clamp(1, 4 * threads);
-        let chunks: Vec<_> = parts(regions, regions.div_ceil(tasks)).collect();
+        let tasks = (work / TASK).clamp(1, 8 * threads).min(regions);
+        let chunks: Vec<_> = (0..tasks).map(|i| part(regions, tasks, i)).collect();
         let mut packed = Buffer::new(packed_len);
         for n in 0..batch {
             let target = Target(packed.as_mut_ptr());

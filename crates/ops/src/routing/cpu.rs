@@ -17,7 +17,7 @@ use crate::routed_attention::quads::{self, QUAD};
 use crate::simd::{Simd, WithSimd, dispatch, load_some, store_some};
 
 /// Numbers of the maps below which a thread costs more than it brings.
-const PARALLEL: usize = 1 << 18;
+const PARALLEL: usize = 1 << 15;
 
 /// See [`route`](fn@crate::route).
 pub(crate) fn route(

@@ -55,7 +55,7 @@ pub(super) unsafe fn exponentials<S: Simd>(
 #[inline(always)]
 pub(super) fn weight<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let counts = simd.greater_than_f32s(x, simd.splat_f32s(LOWEST));
-    simd.select_f32s(counts, math::exp(simd, x), simd.splat_f32s(0.0))
+    simd.select_f32s(counts, math::exp_of_small(simd, x), simd.splat_f32s(0.0))
 }
 
 /// Combines the four lanes of each quad.

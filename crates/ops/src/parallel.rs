@@ -73,6 +73,7 @@ pub(crate) fn part(total: usize, count: usize, index: usize) -> Range<usize> {
 }
 
 /// A buffer of which each task writes its own part.
+#[derive(Clone, Copy)]
 pub(crate) struct Target(*mut f32);
 
 // SAFETY: the tasks write disjoint parts; whoever dereferences the pointer says so.
@@ -90,5 +91,44 @@ impl Target {
     /// The number at `index`.
     pub(crate) fn at(&self, index: usize) -> *mut f32 {
         self.0.wrapping_add(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    fn sum(numbers: usize) -> usize {
+        let sum = AtomicUsize::new(0);
+        for_each(numbers, |i| {
+            sum.fetch_add(i, Ordering::Relaxed);
+        });
+        sum.into_inner()
+    }
+
+    /// Inside and outside of a pool, one in another, side by side: nobody waits for ever.
+    #[test]
+    fn work_is_done_while_threads_are_kept_awake() {
+        for threads in 1..5 {
+            let pool =
+                rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            for _ in 0..50 {
+                let nested = || keep_awake(|| sum(100) + keep_awake(|| sum(10)));
+                assert_eq!(pool.install(nested), 4995);
+                let beside = || (0..3).into_par_iter().map(|_| nested()).sum::<usize>();
+                assert_eq!(pool.install(|| keep_awake(beside)), 3 * 4995);
+            }
+        }
+        assert_eq!(keep_awake(|| sum(5)), 10);
+    }
+
+    #[test]
+    fn a_panic_ends_the_watch() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("a pool");
+        let work = || pool.install(|| keep_awake(|| panic!("of the work")));
+        assert!(catch_unwind(AssertUnwindSafe(work)).is_err());
     }
 }

@@ -4,7 +4,8 @@
 use biformer_ops::{
     RegionGrid, RoutedAttentionOptions, RoutingOptions, depthwise_conv, depthwise_conv_add,
     depthwise_conv_reference, gelu, global_attention, global_attention_traced, layer_norm,
-    layer_norm_reference, route, route_reference, routed_attention, routed_attention_traced,
+    layer_norm_reference, route, route_reference, routed_attention, routed_attention_lce,
+    routed_attention_traced, split_qkv,
 };
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, activation};
 
@@ -337,6 +338,52 @@ fn routed_attention_agrees_on_any_shape() {
             let qkv = slices([2, height, width], num_heads * head_dim);
             check_routed_attention(qkv, &grid, num_heads, topk, false);
         }
+    }
+}
+
+/// The attention and LCE as one node of the graph, against both as definitions.
+#[test]
+fn routed_attention_lce_agrees() {
+    for (size, n_win, topk) in [([2, 14, 14], 7, 4), ([1, 6, 10], 2, 3), ([1, 3, 3], 1, 1)] {
+        let [batch, height, width] = size;
+        let channels = 24;
+        let grid = RegionGrid::pad_first(height, width, n_win);
+        let [height, width] = grid.padded_size();
+        let graph = some_graph(batch, &grid, topk);
+        let options = RoutedAttentionOptions { num_heads: 3, scale: 0.2, mask_padding: false };
+        let qkv = random([batch, height, width, 3 * channels]);
+        let (weight, bias) = (random([channels, 1, 5, 5]), random([channels]));
+        let coefficients = random([batch, height, width, channels]).autodiff();
+        let run = |fused: bool| {
+            let qkv = qkv.clone().autodiff().require_grad();
+            let weight = weight.clone().autodiff().require_grad();
+            let bias = bias.clone().autodiff().require_grad();
+            let (w, b, graph) = (weight.clone(), bias.clone(), graph.clone());
+            let output = if fused {
+                routed_attention_lce(qkv.clone(), graph, w, b, &grid, &options)
+            } else {
+                let [q, k, v] = split_qkv(qkv.clone());
+                let attended = routed_attention_traced(q, k, v.clone(), graph, &grid, &options);
+                attended.output + depthwise_conv_reference(v, w, b)
+            };
+            let gradients = (output.clone() * coefficients.clone()).sum().backward();
+            let gradient = "a gradient";
+            (
+                output.inner(),
+                qkv.grad(&gradients).expect(gradient),
+                weight.grad(&gradients).expect(gradient),
+                bias.grad(&gradients).expect(gradient),
+            )
+        };
+        let (found, expected) = (run(true), run(false));
+        let what = format!("{size:?}, topk {topk}");
+        let (w, b) = (weight.clone(), bias.clone());
+        let plain = routed_attention_lce(qkv.clone(), graph.clone(), w, b, &grid, &options);
+        assert_close(&format!("{what}, without gradients"), plain, expected.0.clone(), SUMS);
+        assert_close(&what, found.0, expected.0, SUMS);
+        assert_close(&format!("{what}, qkv"), found.1, expected.1, SUMS);
+        assert_close(&format!("{what}, weight"), found.2, expected.2, SUMS);
+        assert_close(&format!("{what}, bias"), found.3, expected.3, SUMS);
     }
 }
 

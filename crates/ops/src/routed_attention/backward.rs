@@ -15,9 +15,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::layout::{Buffer, Map, Offsets, Problem, Target, parts};
+use super::layout::{Buffer, Map, Offsets, Problem, parts};
 use super::quads::{self, QUAD};
 use super::{softmax, tile};
+use crate::parallel::Target;
 use crate::simd::{Simd, WithSimd, dispatch, load, load_some, mul_add, store, store_some};
 
 /// Numbers of a block of weights.
@@ -50,9 +51,9 @@ pub(crate) fn gradients(problem: &Problem, saved: &Saved, grad: Map) -> [Vec<f32
         grad_output: Offsets::new(grad.strides, grid),
         gradient: Offsets::new(strides, grid),
         image_len: strides[0],
-        grad_query: Target(grad_query.as_mut_ptr()),
-        grad_key: Target(grad_key.as_mut_ptr()),
-        grad_value: Target(grad_value.as_mut_ptr()),
+        grad_query: Target::new(grad_query.as_mut_ptr()),
+        grad_key: Target::new(grad_key.as_mut_ptr()),
+        grad_value: Target::new(grad_value.as_mut_ptr()),
     };
     let run = |task: usize| {
         dispatch(Head { images: &images, n: task / num_heads, head: task % num_heads });
@@ -207,7 +208,7 @@ impl Head<'_> {
         ] {
             rows.clear();
             for &region in routed {
-                let first = target.0.wrapping_add(start + images.gradient.regions[region]);
+                let first = target.at(start + images.gradient.regions[region]);
                 rows.extend(images.gradient.tokens.iter().map(|&token| first.wrapping_add(token)));
                 rows.resize(rows.len().next_multiple_of(QUAD), nowhere);
             }
@@ -324,7 +325,7 @@ impl Head<'_> {
         let keys = key.values.as_ptr();
         let keys = keys.wrapping_add(self.n * key.strides[0] + self.head * head_dim);
         let first = self.n * images.image_len + images.gradient.regions[region];
-        let target = images.grad_query.0.wrapping_add(first + self.head * head_dim);
+        let target = images.grad_query.at(first + self.head * head_dim);
         let stride = rows.len().next_multiple_of(quads::queries::<S>()) * QUAD;
         let scale = simd.splat_f32s(scale);
         for tile in parts(rows.len(), tile::max_rows::<S>()) {

@@ -11,10 +11,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::layout::{Buffer, Offsets, Problem, Target};
+use super::layout::{Buffer, Offsets, Problem};
 use super::quads::{self, QUAD};
 use super::{softmax, tile};
-use crate::parallel::part;
+use crate::parallel::{Target, part};
 use crate::simd::{Simd, WithSimd, dispatch, store, store_some};
 
 /// Multiply-adds of a task below which a thread costs more than it brings.
@@ -34,8 +34,8 @@ pub(crate) fn attend(problem: &Problem, log_sums: bool) -> (Vec<f32>, Vec<f32>) 
         key: Offsets::new(problem.key.strides, grid),
         value: Offsets::new(problem.value.strides, grid),
         output: Offsets::new([height * width * channels, width * channels, channels], grid),
-        target: Target(output.as_mut_ptr()),
-        log_sums: log_sums.then_some(Target(sums.as_mut_ptr())),
+        target: Target::new(output.as_mut_ptr()),
+        log_sums: log_sums.then_some(Target::new(sums.as_mut_ptr())),
     };
     let threads = rayon::current_num_threads();
     let work = regions * tokens * problem.padded_keys() * channels;
@@ -44,7 +44,7 @@ pub(crate) fn attend(problem: &Problem, log_sums: bool) -> (Vec<f32>, Vec<f32>) 
         if topk == 1 { 0 } else { regions * num_heads * quads::region_len(tokens, head_dim) };
     if threads == 1 || (batch >= threads && batch.is_multiple_of(threads)) || batch >= 4 * threads {
         let run = |packed: &mut Buffer, n: usize| {
-            image.pack(n, 0..regions, Target(packed.as_mut_ptr()));
+            image.pack(n, 0..regions, Target::new(packed.as_mut_ptr()));
             image.attend(n, 0..regions, packed.as_ptr());
         };
         if threads == 1 {
@@ -58,10 +58,10 @@ pub(crate) fn attend(problem: &Problem, log_sums: bool) -> (Vec<f32>, Vec<f32>) 
         let chunks: Vec<_> = (0..tasks).map(|i| part(regions, tasks, i)).collect();
         let mut packed = Buffer::new(packed_len);
         for n in 0..batch {
-            let target = Target(packed.as_mut_ptr());
+            let target = Target::new(packed.as_mut_ptr());
             chunks.par_iter().for_each(|chunk| image.pack(n, chunk.clone(), target));
-            let packed = Target(packed.as_mut_ptr());
-            chunks.par_iter().for_each(|chunk| image.attend(n, chunk.clone(), { packed }.0));
+            let packed = Target::new(packed.as_mut_ptr());
+            chunks.par_iter().for_each(|chunk| image.attend(n, chunk.clone(), packed.at(0)));
         }
     }
     // SAFETY: the regions cover the map, and their tokens the rows of sums.
@@ -88,7 +88,7 @@ struct Image<'a> {
 impl Image<'_> {
     fn pack(&self, n: usize, regions: Range<usize>, packed: Target) {
         if self.problem.topk > 1 {
-            dispatch(Pack { image: self, n, regions, packed: packed.0 });
+            dispatch(Pack { image: self, n, regions, packed: packed.at(0) });
         }
     }
 
@@ -256,7 +256,7 @@ impl Attend<'_> {
                 if let Some(log_sums) = image.log_sums {
                     let first = ((n * grid.regions() + region) * num_heads + head) * grid.tokens();
                     let start = rows.start + at / QUAD;
-                    let target = log_sums.0.add(first + start);
+                    let target = log_sums.at(first + start);
                     write_log_sums(simd, sum, max, target, rows.end - start);
                 }
             }
@@ -265,7 +265,7 @@ impl Attend<'_> {
             let values = value.values.as_ptr().add(n * value.strides[0] + channel);
             let tokens = grid.regions() * grid.tokens();
             let first = n * tokens * num_heads * head_dim + image.output.regions[region] + channel;
-            let output = image.target.0.add(first);
+            let output = image.target.at(first);
             let offsets = &image.output.tokens[rows.clone()];
             for d in (0..head_dim).step_by(tile::width::<S>()) {
                 tile::multiply(

@@ -140,14 +140,6 @@ impl Buffer {
     }
 }
 
-/// A map that several tasks write, each its own tokens or channels.
-#[derive(Clone, Copy)]
-pub(crate) struct Target(pub *mut f32);
-// SAFETY: tasks write disjoint parts; see where each is made.
-unsafe impl Sync for Target {}
-// SAFETY: as above.
-unsafe impl Send for Target {}
-
 /// Nearly equal parts of `0..total`, none longer than `most`.
 pub(crate) fn parts(total: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     let count = total.div_ceil(most);

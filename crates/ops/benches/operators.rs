@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use biformer_ops::{
-    RegionGrid, RoutedAttentionOptions, RoutingOptions, depthwise_conv, depthwise_conv_add,
-    depthwise_conv_reference, gelu, global_attention, global_attention_traced, instruction_set,
-    layer_norm, layer_norm_reference, route, route_reference, routed_attention,
-    routed_attention_traced,
+    LinearFusion, RegionGrid, RoutedAttentionOptions, RoutingOptions, Weight, Window, convolution,
+    convolution_reference, depthwise_conv, depthwise_conv_add, depthwise_conv_reference, gelu,
+    global_attention, global_attention_traced, instruction_set, layer_norm, layer_norm_reference,
+    linear, linear_reference, route, route_reference, routed_attention, routed_attention_traced,
 };
 use burn::tensor::{Device, Distribution, Tensor, activation};
 
@@ -33,6 +33,16 @@ fn main() {
     for batch in [1, 8] {
         bench_global_attention([batch, 7, 7, 512]);
     }
+    // The widest and the narrowest product of each stage, and the embeddings, of BiFormer-T at 224².
+    for (side, channels) in [(56, 64), (28, 128), (14, 256), (7, 512)] {
+        bench_linear([1, side, side, channels], 3 * channels);
+        bench_linear([1, side, side, 3 * channels], channels);
+    }
+    for (side, channels_in, channels_out) in
+        [(224, 3, 32), (112, 32, 64), (56, 64, 128), (28, 128, 256), (14, 256, 512)]
+    {
+        bench_convolution([1, side, side, channels_in], channels_out);
+    }
     // Batch, side and channels of the stages of BiFormer-T at 224², and of nano at 64².
     let stages = [[56, 64], [28, 128], [14, 256], [7, 512]];
     let batches = [1, 8].map(|batch| stages.map(|[side, channels]| [batch, side, channels]));
@@ -44,6 +54,39 @@ fn main() {
         bench_layer_norm([batch, side, side, channels]);
         bench_gelu([batch, side, side, 3 * channels]);
     }
+}
+
+/// Packed weights forward, plain ones in training.
+fn bench_linear(shape: [usize; 4], dim_out: usize) {
+    let device = Device::default();
+    let [.., dim_in] = shape;
+    let matrix = move |w: Tensor<1>| w.reshape([dim_in, dim_out]);
+    let parameters = [random([dim_in * dim_out], &device), random([dim_out], &device)];
+    let parameters = parameters.map(|parameter| parameter / (dim_in as f64).sqrt());
+    let packed = Weight::Plain(matrix(parameters[0].clone())).pack();
+    let definition = |x, [w, b]: [Tensor<1>; 2]| linear_reference::<4>(x, matrix(w), Some(b));
+    let fused = |x: Tensor<4>, [w, b]: [Tensor<1>; 2]| {
+        let weight = if x.is_autodiff() { Weight::Plain(matrix(w)) } else { packed.clone() };
+        linear(x, &weight, Some(b), LinearFusion::default())
+    };
+    compare(&format!("linear to {dim_out}"), shape, parameters, definition, fused);
+}
+
+/// 3 × 3, stride 2; packed weights forward, plain ones in training.
+fn bench_convolution(shape: [usize; 4], channels_out: usize) {
+    let device = Device::default();
+    let window = Window { size: 3, stride: 2, padding: 1 };
+    let dim_in = 9 * shape[3];
+    let matrix = move |w: Tensor<1>| w.reshape([dim_in, channels_out]);
+    let parameters = [random([dim_in * channels_out], &device), random([channels_out], &device)];
+    let parameters = parameters.map(|parameter| parameter / (dim_in as f64).sqrt());
+    let packed = Weight::Plain(matrix(parameters[0].clone())).pack();
+    let definition = |x, [w, b]: [Tensor<1>; 2]| convolution_reference(x, matrix(w), b, window);
+    let fused = |x: Tensor<4>, [w, b]: [Tensor<1>; 2]| {
+        let weight = if x.is_autodiff() { Weight::Plain(matrix(w)) } else { packed.clone() };
+        convolution(x, &weight, b, window, false)
+    };
+    compare(&format!("convolution to {channels_out}"), shape, parameters, definition, fused);
 }
 
 fn bench_depthwise_conv(shape: [usize; 4], kernel_size: usize) {

@@ -3,8 +3,9 @@
 mod numbers;
 
 use biformer_ops::{
-    RegionGrid, RoutedAttentionOptions, RoutingOptions, depthwise_conv, global_attention,
-    layer_norm, route, routed_attention,
+    LinearFusion, Norm, RegionGrid, RoutedAttentionOptions, RoutingOptions, Weight, Window,
+    convolution, convolution_weight, depthwise_conv, global_attention, layer_norm, linear, route,
+    routed_attention,
 };
 use burn::tensor::{Device, Tensor, TensorData};
 use numbers::{assert_close, numbers, values};
@@ -112,6 +113,44 @@ fn of_layer_norm() {
     check("layer norm", inputs, |[x, gamma, beta]| {
         layer_norm(x, gamma.reshape([5]), beta.reshape([5]), 1.0)
     });
+}
+
+/// With all that stands around the product: the differences see it as one kernel.
+#[test]
+fn of_linear() {
+    let device = Device::default();
+    let inputs = [
+        numbers([1, 2, 2, 5], 1, &device),
+        numbers([1, 1, 5, 3], 2, &device),
+        numbers([1, 1, 1, 3], 3, &device),
+        numbers([1, 1, 1, 5], 4, &device),
+        numbers([1, 1, 1, 5], 5, &device),
+        numbers([1, 2, 2, 3], 6, &device),
+    ];
+    check("linear", inputs, |[x, weight, bias, gamma, beta, residual]| {
+        let (gamma, beta) = (gamma.reshape([5]), beta.reshape([5]));
+        let norm = Some(Norm { gamma, beta, epsilon: 1.0 });
+        let fusion = LinearFusion { norm, gelu: true, residual: Some(residual) };
+        linear(x, &Weight::Plain(weight.reshape([5, 3])), Some(bias.reshape([3])), fusion)
+    });
+}
+
+/// Stem and merging in small: overlapping windows with padding, windows side by side.
+#[test]
+fn of_convolution() {
+    let device = Device::default();
+    for (size, stride, padding) in [(3, 2, 1), (2, 2, 0)] {
+        let window = Window { size, stride, padding };
+        let inputs = [
+            numbers([2, 5, 4, 2], 1, &device),
+            numbers([3, 2, size, size], 2, &device),
+            numbers([1, 1, 1, 3], 3, &device),
+        ];
+        check(&format!("{window:?}"), inputs, |[x, kernel, bias]| {
+            let weight = Weight::Plain(convolution_weight(kernel));
+            convolution(x, &weight, bias.reshape([3]), window, true)
+        });
+    }
 }
 
 /// Routing chooses and carries no gradient, even if its inputs are tracked.

@@ -1,5 +1,5 @@
 //! Every fused operator against its definition, in one run: medians of ten, answers checked
-//! before they are timed. Run with `cargo bench -p biformer-ops`.
+//! before they are timed. Run with `cargo bench --workspace --bench operators`.
 
 use std::time::Instant;
 

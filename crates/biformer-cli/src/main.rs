@@ -78,6 +78,7 @@ fn keep_memory() {
 fn with_workers(
     command: impl FnOnce() -> anyhow::Result<commands::Done> + Send,
 ) -> anyhow::Result<commands::Done> {
+    biformer::check_simd()?;
     rayon::ThreadPoolBuilder::new().stack_size(STACK).build()?.install(command)
 }
 

@@ -40,4 +40,11 @@ pub mod train;
 pub mod visualize;
 pub mod weights;
 
+/// # Errors
+/// [`Error::Option`] if `BIFORMER_SIMD` is set and names vector instructions that this processor
+/// lacks; operators panic then.
+pub fn check_simd() -> Result<()> {
+    biformer_ops::check_instruction_set().map_err(|reason| Error::option("BIFORMER_SIMD", reason))
+}
+
 pub use error::{Error, Result};

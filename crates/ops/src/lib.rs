@@ -59,4 +59,4 @@ pub use routed_attention::{
     routed_attention_traced, split_qkv,
 };
 pub use routing::{RoutingOptions, affinity, region_means, route, route_reference, topk_regions};
-pub use simd::instruction_set;
+pub use simd::{check_instruction_set, instruction_set};

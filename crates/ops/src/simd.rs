@@ -46,23 +46,30 @@ pub(crate) fn lanes() -> usize {
 /// Name of the chosen instruction set: `avx512`, `avx2`, `neon` or `scalar`.
 ///
 /// # Panics
-/// If `BIFORMER_SIMD` names a set that does not exist or that this processor lacks.
+/// If [`check_instruction_set`] gives an error; so does every kernel then.
 pub fn instruction_set() -> &'static str {
     name(arch())
 }
 
+/// # Errors
+/// If `BIFORMER_SIMD` names an instruction set that does not exist or that this processor lacks.
+pub fn check_instruction_set() -> Result<(), String> {
+    chosen().map(|_| ())
+}
+
 fn arch() -> Arch {
     static ARCH: OnceLock<Arch> = OnceLock::new();
-    *ARCH.get_or_init(|| match std::env::var(VARIABLE) {
-        Ok(wanted) if !wanted.is_empty() => {
-            let available = available();
-            let found = available.iter().copied().find(|&arch| name(arch) == wanted);
-            found.unwrap_or_else(|| {
-                let names: Vec<_> = available.iter().map(|&arch| name(arch)).collect();
-                panic!("{VARIABLE}={wanted}: this processor offers {}", names.join(", "))
-            })
-        }
-        _ => Arch::new(),
+    *ARCH.get_or_init(|| chosen().unwrap_or_else(|reason| panic!("{VARIABLE}: {reason}")))
+}
+
+fn chosen() -> Result<Arch, String> {
+    let Some(wanted) = std::env::var(VARIABLE).ok().filter(|wanted| !wanted.is_empty()) else {
+        return Ok(Arch::new());
+    };
+    let available = available();
+    available.iter().copied().find(|&arch| name(arch) == wanted).ok_or_else(|| {
+        let names: Vec<_> = available.iter().map(|&arch| name(arch)).collect();
+        format!("this processor has no `{wanted}`; it offers {}", names.join(", "))
     })
 }
 

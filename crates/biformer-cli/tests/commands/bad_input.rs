@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Folder, TRAIN, names};
+use super::{Ended, Folder, TRAIN, names};
 
 #[test]
 fn data_sets_that_are_none() {
@@ -107,4 +107,15 @@ fn checkpoints_of_another_model_say_which() {
         tried += 1;
     }
     assert!(tried > 0, "no .pth in {}", fixtures.display());
+}
+
+#[test]
+fn vector_instructions_that_the_processor_lacks() {
+    let folder = Folder::with_pictures();
+    let mut command = folder.command("info");
+    let output = command.env("BIFORMER_SIMD", "sse9").output().expect("the binary runs");
+    let ended = Ended::from(output).expect_code(2);
+    for word in ["BIFORMER_SIMD", "no `sse9`", "scalar"] {
+        assert!(ended.stderr.contains(word), "no `{word}` in:\n{}", ended.stderr);
+    }
 }

@@ -55,6 +55,24 @@ fn linear_agrees_on_any_shape() {
     }
 }
 
+/// Rows so long that one of them is more than a block.
+#[test]
+fn linear_takes_rows_of_any_length() {
+    for rows in [3, 130] {
+        let (x, weight) = (random([1, rows, 70_000], 1) / 256.0, random([70_000, 2], 2));
+        let expected = linear_reference(x.clone(), weight.clone(), None);
+        let found = linear(x, &Weight::Plain(weight), None, LinearFusion::default());
+        assert_same(&format!("linear {rows} × 70000 × 2"), found, expected);
+    }
+}
+
+#[test]
+#[should_panic(expected = "linear: residual")]
+fn linear_names_a_wrong_residual() {
+    let fusion = LinearFusion { residual: Some(random([1, 2, 4], 1)), ..Default::default() };
+    linear(random([1, 2, 4], 2), &Weight::Plain(random([4, 3], 3)), None, fusion);
+}
+
 /// Everything at once, as a block has it.
 #[test]
 fn norm_gelu_and_residual_are_fused() {

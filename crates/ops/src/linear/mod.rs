@@ -109,6 +109,15 @@ pub fn linear<const D: usize>(
     if let Some(bias) = &bias {
         assert_eq!(bias.dims(), [dim_out], "linear: bias of a weight {dim_in} × {dim_out}");
     }
+    if let Some(Norm { gamma, beta, .. }) = &fusion.norm {
+        let dims = [gamma.dims(), beta.dims()];
+        assert_eq!(dims, [[dim_in]; 2], "linear: norm in front of a weight {dim_in} × {dim_out}");
+    }
+    if let Some(residual) = &fusion.residual {
+        let mut output = x.dims();
+        output[D - 1] = dim_out;
+        assert_eq!(residual.dims(), output, "linear: residual");
+    }
     if !is_fused(&x) || is_tracked(weight) {
         return step_by_step(x, weight, bias, fusion);
     }

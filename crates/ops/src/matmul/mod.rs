@@ -168,9 +168,10 @@ impl Plan {
     /// `panel` is the number of numbers of a panel.
     fn new(rows: usize, panels: usize, panel: usize, threads: usize) -> Self {
         let inner = panel / panel_width();
-        let blocks = (rows * inner).div_ceil(BLOCK).max(1);
+        // No block is empty, however long the rows are.
+        let blocks = (rows * inner).div_ceil(BLOCK).clamp(1, rows);
         if threads == 1 {
-            return Self { blocks: blocks.min(rows), groups: 1 };
+            return Self { blocks, groups: 1 };
         }
         // A few tasks for each thread, none of them tiny. Cut by rows the tiles stay high; few
         // rows are cut by panels, so that each thread reads its own part of B.
@@ -178,7 +179,7 @@ impl Plan {
         if rows.div_ceil(TALL) < 2 * threads {
             return Self { blocks, groups: tasks.div_ceil(blocks).min(panels) };
         }
-        let blocks = blocks.max(tasks).next_multiple_of(threads);
+        let blocks = blocks.max(tasks).next_multiple_of(threads).min(rows);
         Self { blocks, groups: 1 }
     }
 }

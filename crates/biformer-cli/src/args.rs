@@ -14,7 +14,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Learn a small picture set drawn on the spot: no file needed, a minute or two
+    /// Learn a small picture set drawn on the spot: no file needed, half a minute or more
     Demo(DemoArgs),
     /// Train a classifier on a folder of pictures
     #[command(

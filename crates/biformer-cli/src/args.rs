@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use biformer::data::MixupMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// BiFormer: train, evaluate and use vision transformers with bi-level routing attention.
@@ -103,15 +104,25 @@ pub struct Overrides {
     /// Passes over the training pictures
     #[arg(long)]
     pub epochs: Option<usize>,
-    /// Pictures in a step
+    /// Pictures in a forward pass
     #[arg(long, visible_alias = "batch", short = 'b')]
     pub batch_size: Option<usize>,
+    /// Batches in a step of the optimizer
+    #[arg(long, value_name = "N")]
+    pub grad_accum_steps: Option<usize>,
+    /// Passes after those of --epochs, at the least learning rate
+    #[arg(long, value_name = "N")]
+    pub cooldown_epochs: Option<usize>,
     /// Seed of weights, order, augmentation and stochastic depth
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Learning rate after warm-up
+    /// Learning rate after warm-up, taken as it is unless --lr-base-size is given too
     #[arg(long)]
     pub lr: Option<f64>,
+    /// Pictures in a step that the learning rate is meant for: it is scaled to those there are
+    /// (batch size × accumulation × processes); 0 turns that off
+    #[arg(long, value_name = "N")]
+    pub lr_base_size: Option<usize>,
     /// Learning rate at the end
     #[arg(long)]
     pub min_lr: Option<f64>,
@@ -133,6 +144,21 @@ pub struct Overrides {
     /// Epsilon of AdamW
     #[arg(long)]
     pub opt_eps: Option<f64>,
+    /// Factor of the learning rate from a layer to the one before it, for fine-tuning; 1 is off
+    #[arg(long, value_name = "FACTOR")]
+    pub layer_decay: Option<f64>,
+    /// Largest norm of the gradients; 0 is off
+    #[arg(long, value_name = "NORM")]
+    pub clip_grad: Option<f64>,
+    /// Keep an average of the weights, to be evaluated and saved
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub model_ema: Option<bool>,
+    /// Decay of the average
+    #[arg(long, value_name = "DECAY")]
+    pub model_ema_decay: Option<f64>,
+    /// Let the decay rise from 0 in the first steps
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub model_ema_warmup: Option<bool>,
     /// Stochastic depth of the last block
     #[arg(long)]
     pub drop_path: Option<f64>,
@@ -148,6 +174,42 @@ pub struct Overrides {
     /// Probability of a horizontal flip
     #[arg(long)]
     pub hflip: Option<f64>,
+    /// RandAugment as in rand-m9-mstd0.5-inc1, or none
+    #[arg(long, value_name = "POLICY")]
+    pub aa: Option<String>,
+    /// Strength of colour jitter, where there is no RandAugment
+    #[arg(long)]
+    pub color_jitter: Option<f64>,
+    /// Probability of Random Erasing
+    #[arg(long)]
+    pub reprob: Option<f64>,
+    /// What Random Erasing fills in: const, rand or pixel
+    #[arg(long, value_name = "MODE")]
+    pub remode: Option<String>,
+    /// Boxes that Random Erasing erases
+    #[arg(long, value_name = "N")]
+    pub recount: Option<usize>,
+    /// How often a picture is seen in a row, each time with other augmentation
+    #[arg(long, value_name = "N")]
+    pub aug_repeats: Option<usize>,
+    /// Mixup's alpha; 0 is off
+    #[arg(long, value_name = "ALPHA")]
+    pub mixup: Option<f64>,
+    /// CutMix's alpha; 0 is off
+    #[arg(long, value_name = "ALPHA")]
+    pub cutmix: Option<f64>,
+    /// Probability of Mixup or CutMix
+    #[arg(long)]
+    pub mixup_prob: Option<f64>,
+    /// Probability of CutMix where both are on
+    #[arg(long)]
+    pub mixup_switch_prob: Option<f64>,
+    /// What shares a lambda: batch, pair or elem
+    #[arg(long, value_name = "MODE")]
+    pub mixup_mode: Option<MixupMode>,
+    /// Epoch from which on nothing is mixed any more; 0 means never
+    #[arg(long, value_name = "EPOCH")]
+    pub mixup_off_epoch: Option<usize>,
 }
 
 /// Which weights, and how to read them.

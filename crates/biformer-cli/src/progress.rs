@@ -45,6 +45,10 @@ impl Progress {
                  {:.2} M parameters",
                 parameters as f64 / 1e6
             )),
+            Event::ScaledLr { recipe_lr, lr_base_size, lr, images } => self.line(format!(
+                "learning rate {lr:.3e}: {recipe_lr:.3e} for {lr_base_size} pictures a step, scaled to \
+                 {images} (--lr or --lr-base-size 0 takes the rate as it is)"
+            )),
             Event::ReplacedHead { checkpoint_classes, classes } => self.line(format!(
                 "the head of {checkpoint_classes} classes is replaced by a fresh one of {classes}"
             )),

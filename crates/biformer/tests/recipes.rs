@@ -3,6 +3,7 @@
 use std::fs;
 
 use biformer::Error;
+use biformer::data::MixupMode;
 use biformer::train::Recipe;
 use proptest::prelude::*;
 
@@ -15,9 +16,12 @@ fn other_recipe() -> Recipe {
         img_size: 224,
         crop_pct: 0.875,
         epochs: 300,
+        cooldown_epochs: 10,
         batch_size: 1024,
+        grad_accum_steps: 8,
         seed: i64::MAX as u64,
         lr: 1e-3,
+        lr_base_size: 1024,
         min_lr: 1e-6,
         warmup_lr: 1e-7,
         warmup_epochs: 5.0,
@@ -25,11 +29,28 @@ fn other_recipe() -> Recipe {
         weight_decay: 0.1,
         opt_betas: [0.8, 0.99],
         opt_eps: 1e-7,
+        layer_decay: 0.75,
+        clip_grad: 5.0,
+        model_ema: true,
+        model_ema_decay: 0.99996,
+        model_ema_warmup: false,
         drop_path: 0.15,
         smoothing: 0.2,
         scale: [0.08, 0.9],
         ratio: [0.5, 2.0],
         hflip: 0.25,
+        aa: "rand-m9-mstd0.5-inc1".to_owned(),
+        color_jitter: 0.4,
+        reprob: 0.25,
+        remode: "rand".to_owned(),
+        recount: 2,
+        aug_repeats: 3,
+        mixup: 0.8,
+        cutmix: 1.0,
+        mixup_prob: 0.9,
+        mixup_switch_prob: 0.4,
+        mixup_mode: MixupMode::Elem,
+        mixup_off_epoch: 290,
     }
 }
 
@@ -87,6 +108,19 @@ fn values_out_of_range_are_named() {
         ("ratio = [0.5, 101.0]", "ratio"),
         ("hflip = 1.1", "hflip"),
         ("hflip = nan", "hflip"),
+        ("cooldown_epochs = 100001", "cooldown_epochs"),
+        ("grad_accum_steps = 0", "grad_accum_steps"),
+        ("layer_decay = 0.0", "layer_decay"),
+        ("clip_grad = -1.0", "clip_grad"),
+        ("model_ema_decay = 1.0", "model_ema_decay"),
+        ("color_jitter = 1.1", "color_jitter"),
+        ("reprob = -0.1", "reprob"),
+        ("recount = 0", "recount"),
+        ("aug_repeats = 0", "aug_repeats"),
+        ("mixup = -0.1", "mixup"),
+        ("cutmix = 101.0", "cutmix"),
+        ("mixup_prob = 1.1", "mixup_prob"),
+        ("mixup_switch_prob = nan", "mixup_switch_prob"),
         ("model = \"biformer\"", "model"),
     ] {
         let recipe = Recipe::parse(line).unwrap_or_else(|error| panic!("`{line}`: {error}"));
@@ -116,6 +150,7 @@ fn what_is_no_recipe_is_named_with_its_line() {
         ("[train]\nlr = 1.0\n", ["line 1", "unknown field `train`"]),
         ("lr = 1.0\nlr\n", ["line 2", "lr"]),
         ("model = \"bi", ["line 1", "model = "]),
+        ("mixup_mode = \"all\"\n", ["line 1", "unknown variant `all`"]),
     ] {
         let message = Recipe::parse(text).expect_err(text);
         for word in words {

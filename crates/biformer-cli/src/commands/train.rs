@@ -104,25 +104,53 @@ impl Overrides {
         if let Some(source) = &self.initial_checkpoint {
             recipe.initial_checkpoint = Some(resolve(source)?);
         }
-        set(&mut recipe.model, &self.model);
-        set(&mut recipe.img_size, &self.img_size);
-        set(&mut recipe.crop_pct, &self.crop_pct);
-        set(&mut recipe.epochs, &self.epochs);
-        set(&mut recipe.batch_size, &self.batch_size);
-        set(&mut recipe.seed, &self.seed);
-        set(&mut recipe.lr, &self.lr);
-        set(&mut recipe.min_lr, &self.min_lr);
-        set(&mut recipe.warmup_lr, &self.warmup_lr);
-        set(&mut recipe.warmup_epochs, &self.warmup_epochs);
-        set(&mut recipe.sched_on_updates, &self.sched_on_updates);
-        set(&mut recipe.weight_decay, &self.weight_decay);
+        if self.lr.is_some() {
+            recipe.lr_base_size = 0; // as in timm: a rate that is typed is meant as it is
+        }
+        macro_rules! set {
+            ($($key:ident),* $(,)?) => { $(set(&mut recipe.$key, &self.$key);)* };
+        }
+        set![
+            model,
+            img_size,
+            crop_pct,
+            epochs,
+            cooldown_epochs,
+            batch_size,
+            grad_accum_steps,
+            seed,
+            lr,
+            lr_base_size,
+            min_lr,
+            warmup_lr,
+            warmup_epochs,
+            sched_on_updates,
+            weight_decay,
+            opt_eps,
+            layer_decay,
+            clip_grad,
+            model_ema,
+            model_ema_decay,
+            model_ema_warmup,
+            drop_path,
+            smoothing,
+            hflip,
+            aa,
+            color_jitter,
+            reprob,
+            remode,
+            recount,
+            aug_repeats,
+            mixup,
+            cutmix,
+            mixup_prob,
+            mixup_switch_prob,
+            mixup_mode,
+            mixup_off_epoch,
+        ];
         set_pair(&mut recipe.opt_betas, &self.opt_betas);
-        set(&mut recipe.opt_eps, &self.opt_eps);
-        set(&mut recipe.drop_path, &self.drop_path);
-        set(&mut recipe.smoothing, &self.smoothing);
         set_pair(&mut recipe.scale, &self.scale);
         set_pair(&mut recipe.ratio, &self.ratio);
-        set(&mut recipe.hflip, &self.hflip);
         Ok(())
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::AtomicBool;
 
-use burn::tensor::{Device, Distribution, Int, Tensor};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 
 use super::measure::{Work, measure};
 use super::{Measurement, bra_costs, classifier_costs};
 use crate::attention::BraConfig;
 use crate::classification::ImageClassifierConfig;
+use crate::data::soft_targets;
 use crate::models::BiFormerConfig;
 use crate::train::{Recipe, State};
 use crate::{Error, Result};
@@ -88,15 +89,17 @@ pub fn train_step(
     options.in_pool(|| {
         let style = backbone.key_style();
         let model = ImageClassifierConfig::new(backbone).init(&device);
-        let classes = model.num_classes() as i64;
+        let classes = model.num_classes();
         let work = Work { costs: classifier_costs(&model, options.img_size), passes: 3 };
         let mut state = State::new(model, &recipe, style);
         let images = random([*batch_size, 3, *height, *width], &device);
-        let targets =
-            Tensor::<1, Int>::arange(0..*batch_size as i64, &device).remainder_scalar(classes);
+        let labels: Vec<_> = (0..*batch_size).map(|picture| picture % classes).collect();
+        let targets = soft_targets(&labels, classes, recipe.smoothing, &[], [*height, *width]);
+        let targets = TensorData::new(targets, [*batch_size, classes]);
+        let targets = Tensor::from_data(targets, &device);
         measure(options, &work, stop, || {
             // The same batch again and again: a higher rate would soon leave the numbers.
-            state.step(images.clone(), targets.clone(), &recipe, recipe.warmup_lr)?;
+            state.step(images.clone(), targets.clone(), &recipe, recipe.warmup_lr);
             Ok(())
         })
     })?

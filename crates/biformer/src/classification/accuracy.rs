@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// Counts of right answers, to be added up over batches.
@@ -37,6 +38,19 @@ impl Accuracy {
         }
     }
 
+    /// Takes in one batch with soft targets: the class is the one of most weight.
+    ///
+    /// # Shapes
+    /// - logits, targets: `[batch, num_classes]`
+    pub fn update_soft(&mut self, logits: Tensor<2>, targets: Tensor<2>) {
+        let [_, num_classes] = targets.dims();
+        let values = |tensor: Tensor<2>| -> Vec<f32> {
+            tensor.into_data_as::<f32>().try_into_vec().expect("float32 values")
+        };
+        let classes: Vec<usize> = values(targets).chunks(num_classes).map(heaviest).collect();
+        self.update(&values(logits), &classes);
+    }
+
     /// Share of pictures whose class has the highest score, in `[0, 1]`.
     pub fn top1(&self) -> f64 {
         self.top1_hits as f64 / self.images.max(1) as f64
@@ -46,6 +60,11 @@ impl Accuracy {
     pub fn top5(&self) -> f64 {
         self.top5_hits as f64 / self.images.max(1) as f64
     }
+}
+
+/// The first of the greatest weights.
+fn heaviest(weights: &[f32]) -> usize {
+    (0..weights.len()).rev().max_by(|&a, &b| weights[a].total_cmp(&weights[b])).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -38,28 +38,30 @@ pub fn evaluate(
         if batch.labels.is_empty() {
             continue;
         }
-        let (images, targets) = to_tensors(&batch, img_size, device);
+        let labels = batch.labels.clone();
+        let (images, targets) = to_tensors(batch, img_size, device);
         let logits = model.forward(images);
         let loss: f32 = cross_entropy(logits.clone(), targets, 0.0).into_scalar();
-        loss_sum += f64::from(loss) * batch.labels.len() as f64;
+        loss_sum += f64::from(loss) * labels.len() as f64;
         let logits = logits.into_data_as::<f32>().try_into_vec().expect("float32 logits");
-        evaluation.accuracy.update(&logits, &batch.labels);
+        evaluation.accuracy.update(&logits, &labels);
     }
     evaluation.loss = loss_sum / evaluation.accuracy.images.max(1) as f64;
     Some(evaluation)
 }
 
 /// Pictures and classes of a batch on the device.
+fn to_tensors(batch: Batch, img_size: usize, device: &Device) -> (Tensor<4>, Tensor<1, Int>) {
+    let labels: Vec<i64> = batch.labels.iter().map(|&label| label as i64).collect();
+    let labels = TensorData::new(labels, [batch.labels.len()]);
+    (images_tensor(batch.pixels, img_size, device), Tensor::from_data(labels, device))
+}
+
+/// Values as transforms give them on the device.
 ///
 /// # Shapes
-/// - outputs: `[batch, 3, img_size, img_size]`, `[batch]`
-pub(crate) fn to_tensors(
-    batch: &Batch,
-    img_size: usize,
-    device: &Device,
-) -> (Tensor<4>, Tensor<1, Int>) {
-    let count = batch.labels.len();
-    let pixels = TensorData::new(batch.pixels.clone(), [count, 3, img_size, img_size]);
-    let labels: Vec<i64> = batch.labels.iter().map(|&label| label as i64).collect();
-    (Tensor::from_data(pixels, device), Tensor::from_data(TensorData::new(labels, [count]), device))
+/// - output: `[batch, 3, img_size, img_size]`
+pub(crate) fn images_tensor(pixels: Vec<f32>, img_size: usize, device: &Device) -> Tensor<4> {
+    let count = pixels.len() / (3 * img_size * img_size);
+    Tensor::from_data(TensorData::new(pixels, [count, 3, img_size, img_size]), device)
 }

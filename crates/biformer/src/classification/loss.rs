@@ -17,3 +17,13 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>, smoothing: f64)
     }
     (of_target * (1.0 - smoothing) + log_probabilities.mean() * smoothing).neg()
 }
+
+/// Cross entropy with soft targets, such as those of Mixup: mean over the batch of
+/// −Σ target · log p.
+///
+/// # Shapes
+/// - logits, targets: `[batch, num_classes]`
+/// - output: `[1]`
+pub fn soft_target_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+    (log_softmax(logits, 1) * targets).sum_dim(1).mean().neg()
+}

@@ -12,9 +12,9 @@ pub use accuracy::Accuracy;
 pub use checkpoint::{
     ClassifierInfo, LoadOptions, LoadedClassifier, guess_model, load_classifier, save_classifier,
 };
-pub(crate) use evaluate::to_tensors;
+pub(crate) use evaluate::images_tensor;
 pub use evaluate::{Evaluation, evaluate};
-pub use loss::cross_entropy;
+pub use loss::{cross_entropy, soft_target_cross_entropy};
 pub use model::{ImageClassifier, ImageClassifierConfig};
 pub use predict::{Prediction, predict};
 

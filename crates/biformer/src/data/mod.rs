@@ -10,6 +10,7 @@
 mod image;
 mod image_folder;
 mod loader;
+mod mixup;
 pub mod pil_ops;
 mod resample;
 pub mod shapes;
@@ -18,6 +19,7 @@ mod transforms;
 pub use self::image::{MAX_FILE_BYTES, MAX_PIXELS, decode, decode_bytes, is_image_file};
 pub use image_folder::{ImageFolder, Split, split_folder};
 pub use loader::{Batch, Batches, DataLoader, Transform};
+pub use mixup::{Mix, Mixup, MixupMode, mix_pictures, mixup_rng, soft_targets};
 pub use resample::{Filter, resize};
 pub use transforms::{EvalTransform, Normalize, TrainTransform};
 

@@ -25,6 +25,9 @@ pub struct Progress {
     pub accuracy: Accuracy,
     /// Unreadable pictures in the current epoch.
     pub skipped: usize,
+    /// Steps of the optimizer since the start of the run.
+    #[serde(default)]
+    pub updates: usize,
     /// Best validation accuracy so far, if there was a validation.
     pub best_top1: Option<f64>,
     /// Time spent before, in seconds.
@@ -38,13 +41,23 @@ pub struct Checkpoint {
     pub progress: Progress,
     /// Weights and running statistics by official key.
     pub model: StateDict,
+    /// The average of the weights, likewise; empty if none is kept.
+    pub ema: StateDict,
     /// Moments of the optimizer.
     pub optimizer: StateDict,
 }
 
 const MODEL: &str = "model.";
+const EMA: &str = "model_ema.";
 const OPTIMIZER: &str = "optimizer.";
 const PROGRESS: &str = "progress";
+
+impl Progress {
+    /// Mean loss over the epoch so far.
+    pub fn mean_loss(&self) -> f64 {
+        self.loss_sum / self.accuracy.images.max(1) as f64
+    }
+}
 
 impl Checkpoint {
     /// Writes the file, whole or not at all.
@@ -53,6 +66,7 @@ impl Checkpoint {
             dict.iter().map(|(key, tensor)| (format!("{prefix}{key}"), tensor.clone())).collect()
         };
         let mut tensors = prefixed(MODEL, &self.model);
+        tensors.append(&mut prefixed(EMA, &self.ema));
         tensors.append(&mut prefixed(OPTIMIZER, &self.optimizer));
         let progress = serde_json::to_string(&self.progress).expect("progress is JSON");
         write_safetensors(path, &tensors, &BTreeMap::from([(PROGRESS.to_owned(), progress)]))
@@ -66,16 +80,22 @@ impl Checkpoint {
             .ok_or_else(|| Error::checkpoint(path, "is no state of a training run"))?;
         let progress = serde_json::from_str(progress)
             .map_err(|error| Error::checkpoint(path, format!("metadata `progress`: {error}")))?;
-        let (mut model, mut optimizer) = (StateDict::new(), StateDict::new());
+        let mut parts = [MODEL, EMA, OPTIMIZER].map(|prefix| (prefix, StateDict::new()));
         for (key, tensor) in read_state_dict(path)? {
-            if let Some(key) = key.strip_prefix(MODEL) {
-                model.insert(key.to_owned(), tensor);
-            } else if let Some(key) = key.strip_prefix(OPTIMIZER) {
-                optimizer.insert(key.to_owned(), tensor);
-            } else {
-                return Err(Error::checkpoint(path, format!("holds an unexpected key `{key}`")));
-            }
+            let place = parts
+                .iter_mut()
+                .find_map(|(prefix, part)| Some((key.strip_prefix(*prefix)?, part)));
+            match place {
+                Some((key, part)) => part.insert(key.to_owned(), tensor),
+                None => {
+                    return Err(Error::checkpoint(
+                        path,
+                        format!("holds an unexpected key `{key}`"),
+                    ));
+                }
+            };
         }
-        Ok(Self { progress, model, optimizer })
+        let [(_, model), (_, ema), (_, optimizer)] = parts;
+        Ok(Self { progress, model, ema, optimizer })
     }
 }

@@ -1,16 +1,25 @@
 //! Training: recipe, schedule, optimizer, engine, checkpoints.
 
 mod checkpoint;
+mod ema;
 mod engine;
+mod gradients;
+mod layer_decay;
 mod optimizer;
+mod pictures;
 mod recipe;
+mod recipe_check;
 mod run;
 mod schedule;
+mod state;
 
 pub use checkpoint::{Checkpoint, Progress};
-pub(crate) use engine::State;
+pub use ema::{ModelEma, ema_decay};
 pub use engine::{Event, Outcome, StepMetrics, train};
+pub use gradients::NamedGradients;
+pub use layer_decay::LayerDecay;
 pub use optimizer::{AdamW, AdamWOptions, is_decayed};
 pub use recipe::Recipe;
 pub use run::{EpochMetrics, RunFolder};
 pub use schedule::{CosineSchedule, PolySchedule};
+pub(crate) use state::State;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::Gradients;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use super::{LayerDecay, NamedGradients};
 use crate::weights::{KeyStyle, Names, StateDict, StateTensor};
 
 /// Options of [`AdamW`]; the defaults are those of the paper (§4.1).
@@ -34,6 +34,7 @@ impl Default for AdamWOptions {
 pub struct AdamW {
     options: AdamWOptions,
     style: KeyStyle,
+    layer_decay: Option<LayerDecay>,
     /// By official key; every parameter is seen as one flat vector.
     moments: BTreeMap<String, Moments>,
 }
@@ -52,11 +53,16 @@ pub fn is_decayed(key: &str, shape: &[usize]) -> bool {
 impl AdamW {
     /// An optimizer without moments yet; `style` names the parameters.
     pub fn new(options: &AdamWOptions, style: KeyStyle) -> Self {
-        Self { options: *options, style, moments: BTreeMap::new() }
+        Self { options: *options, style, layer_decay: None, moments: BTreeMap::new() }
+    }
+
+    /// The same with another learning rate for each layer.
+    pub fn with_layer_decay(self, layer_decay: Option<LayerDecay>) -> Self {
+        Self { layer_decay, ..self }
     }
 
     /// One step of every parameter that has a gradient.
-    pub fn step<M: Module>(&mut self, lr: f64, module: M, gradients: Gradients) -> M {
+    pub fn step<M: Module>(&mut self, lr: f64, module: M, gradients: NamedGradients) -> M {
         module.map(&mut Step { names: Names::new(self.style), optimizer: self, gradients, lr })
     }
 
@@ -138,7 +144,7 @@ impl AdamW {
 struct Step<'a> {
     names: Names,
     optimizer: &'a mut AdamW,
-    gradients: Gradients,
+    gradients: NamedGradients,
     lr: f64,
 }
 
@@ -152,18 +158,19 @@ impl ModuleMapper for Step<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = param.val().grad_remove(&mut self.gradients) else {
+        let key = self.names.key();
+        let Some(gradient) = self.gradients.remove(&key) else {
             return param;
         };
-        let key = self.names.key();
+        let lr = self.lr * self.optimizer.layer_decay.map_or(1.0, |layers| layers.scale(&key));
         param.map(|value| {
             let shape = value.dims();
             let decay = match is_decayed(&key, &shape) {
                 true => self.optimizer.options.weight_decay,
                 false => 0.0,
             };
-            let (value, gradient) = (value.inner().flatten(0, D - 1), gradient.flatten(0, D - 1));
-            let value = self.optimizer.update(key, value, gradient, self.lr, decay);
+            let value = value.inner().flatten(0, D - 1);
+            let value = self.optimizer.update(key, value, gradient, lr, decay);
             Tensor::from_inner(value.reshape(shape)).require_grad()
         })
     }

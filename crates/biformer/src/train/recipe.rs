@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{AdamWOptions, CosineSchedule};
+use crate::data::{Mixup, MixupMode};
 use crate::files::write_atomically;
-use crate::models::BiFormerConfig;
 use crate::{Error, Result};
 
 /// A recipe, written as TOML with timm's names. Missing keys take the defaults, which train
@@ -24,14 +24,21 @@ pub struct Recipe {
     pub img_size: usize,
     /// Share of the shorter side that evaluation keeps.
     pub crop_pct: f64,
-    /// Passes over the training pictures.
+    /// Passes over the training pictures while the learning rate changes.
     pub epochs: usize,
-    /// Pictures in a step.
+    /// Passes after those, at the least learning rate.
+    pub cooldown_epochs: usize,
+    /// Pictures in a forward pass.
     pub batch_size: usize,
+    /// Forward and backward passes in a step of the optimizer.
+    pub grad_accum_steps: usize,
     /// Seed of weights, order of pictures, augmentation and stochastic depth.
     pub seed: u64,
-    /// Learning rate after warm-up.
+    /// Learning rate after warm-up, of steps with [`lr_base_size`](Self::lr_base_size) pictures.
     pub lr: f64,
+    /// Pictures in a step that `lr` is meant for; with more or fewer it grows or shrinks in
+    /// proportion. 0 takes `lr` as it is.
+    pub lr_base_size: usize,
     /// Learning rate at the end.
     pub min_lr: f64,
     /// Learning rate at the start of warm-up.
@@ -47,6 +54,16 @@ pub struct Recipe {
     pub opt_betas: [f64; 2],
     /// Added to the root of the second moment of AdamW.
     pub opt_eps: f64,
+    /// Factor of the learning rate from a layer to the one before it, for fine-tuning; 1 turns it off.
+    pub layer_decay: f64,
+    /// Largest norm of the gradients, over all of them; 0 turns clipping off.
+    pub clip_grad: f64,
+    /// Whether an exponential moving average of the weights is kept, and is what is evaluated and saved.
+    pub model_ema: bool,
+    /// Decay of the average.
+    pub model_ema_decay: f64,
+    /// Whether the decay rises from 0 in the first steps.
+    pub model_ema_warmup: bool,
     /// Stochastic depth of the last block.
     pub drop_path: f64,
     /// Label smoothing.
@@ -59,6 +76,30 @@ pub struct Recipe {
     pub ratio: [f64; 2],
     /// Probability of a horizontal flip.
     pub hflip: f64,
+    /// RandAugment in timm's notation, such as `rand-m9-mstd0.5-inc1`, or `none`.
+    pub aa: String,
+    /// Strength of colour jitter, where there is no RandAugment.
+    pub color_jitter: f64,
+    /// Probability of Random Erasing.
+    pub reprob: f64,
+    /// What Random Erasing fills in: `const` (0), `rand` (one colour) or `pixel` (noise).
+    pub remode: String,
+    /// Boxes that Random Erasing erases.
+    pub recount: usize,
+    /// How often a picture is seen in a row, each time with other augmentation.
+    pub aug_repeats: usize,
+    /// α of Mixup; 0 turns it off.
+    pub mixup: f64,
+    /// α of CutMix; 0 turns it off.
+    pub cutmix: f64,
+    /// Probability of Mixup or CutMix.
+    pub mixup_prob: f64,
+    /// Probability of CutMix where both are on.
+    pub mixup_switch_prob: f64,
+    /// What shares a λ: the batch, a pair of pictures, or nothing (`elem`).
+    pub mixup_mode: MixupMode,
+    /// Epoch from which on nothing is mixed any more; 0 means never.
+    pub mixup_off_epoch: usize,
 }
 
 impl Default for Recipe {
@@ -70,9 +111,12 @@ impl Default for Recipe {
             img_size: 64,
             crop_pct: 1.0,
             epochs: 15,
+            cooldown_epochs: 0,
             batch_size: 64,
+            grad_accum_steps: 1,
             seed: 0,
             lr: 2e-3,
+            lr_base_size: 0,
             min_lr: 1e-5,
             warmup_lr: 1e-5,
             warmup_epochs: 1.0,
@@ -80,11 +124,28 @@ impl Default for Recipe {
             weight_decay: 0.05,
             opt_betas: [0.9, 0.999],
             opt_eps: 1e-8,
+            layer_decay: 1.0,
+            clip_grad: 0.0,
+            model_ema: false,
+            model_ema_decay: 0.9998,
+            model_ema_warmup: true,
             drop_path: 0.0,
             smoothing: 0.1,
             scale: [0.35, 1.0],
             ratio: [3.0 / 4.0, 4.0 / 3.0],
             hflip: 0.5,
+            aa: "none".to_owned(),
+            color_jitter: 0.0,
+            reprob: 0.0,
+            remode: "pixel".to_owned(),
+            recount: 1,
+            aug_repeats: 1,
+            mixup: 0.0,
+            cutmix: 0.0,
+            mixup_prob: 1.0,
+            mixup_switch_prob: 0.5,
+            mixup_mode: MixupMode::Batch,
+            mixup_off_epoch: 0,
         }
     }
 }
@@ -123,46 +184,6 @@ impl Recipe {
         write_atomically(path, |file| std::io::Write::write_all(file, text.as_bytes()))
     }
 
-    /// Checks all ranges.
-    ///
-    /// # Errors
-    /// [`Error::Option`] that names the first value out of its range.
-    pub fn check(&self) -> Result<()> {
-        BiFormerConfig::from_name(&self.model)?;
-        let rule = |option, holds: bool, rule: &str| match holds {
-            true => Ok(()),
-            false => Err(Error::option(option, format!("{rule}{}", self.found(option)))),
-        };
-        let unit = 0.0..=1.0;
-        rule("img_size", (32..=2048).contains(&self.img_size), "must be from 32 to 2048 pixels")?;
-        rule("crop_pct", self.crop_pct > 0.0 && self.crop_pct <= 1.0, "must be in (0, 1]")?;
-        rule("epochs", (1..=100_000).contains(&self.epochs), "must be from 1 to 100000")?;
-        rule("batch_size", (1..=65_536).contains(&self.batch_size), "must be from 1 to 65536")?;
-        rule("seed", self.seed <= i64::MAX as u64, "must be below 2^63, as TOML has it")?;
-        rule("lr", self.lr > 0.0 && self.lr <= 100.0, "must be in (0, 100]")?;
-        rule("min_lr", (0.0..=self.lr).contains(&self.min_lr), "must be from 0 to lr")?;
-        rule("warmup_lr", (0.0..=self.lr).contains(&self.warmup_lr), "must be from 0 to lr")?;
-        let epochs = 0.0..=self.epochs as f64;
-        rule("warmup_epochs", epochs.contains(&self.warmup_epochs), "must be from 0 to epochs")?;
-        rule("weight_decay", (0.0..=10.0).contains(&self.weight_decay), "must be from 0 to 10")?;
-        let betas = self.opt_betas.iter().all(|beta| (0.0..1.0).contains(beta));
-        rule("opt_betas", betas, "must be two numbers in [0, 1)")?;
-        rule("opt_eps", self.opt_eps > 0.0 && self.opt_eps < 1.0, "must be in (0, 1)")?;
-        rule("drop_path", (0.0..1.0).contains(&self.drop_path), "must be in [0, 1)")?;
-        rule("smoothing", (0.0..1.0).contains(&self.smoothing), "must be in [0, 1)")?;
-        let [low, high] = self.scale;
-        rule("scale", 0.0 < low && low <= high && high <= 1.0, "must be 0 < low <= high <= 1")?;
-        let [low, high] = self.ratio;
-        rule("ratio", 0.0 < low && low <= high && high <= 100.0, "must be 0 < low <= high <= 100")?;
-        rule("hflip", unit.contains(&self.hflip), "must be from 0 to 1")
-    }
-
-    /// The value of a key, for messages.
-    fn found(&self, key: &str) -> String {
-        let table = toml::Table::try_from(self).unwrap_or_default(); // a seed may be too large
-        table.get(key).map(|value| format!(", got {value}")).unwrap_or_default()
-    }
-
     /// The learning rate of a step, of `steps` in the epoch; steps and epochs count from 0.
     pub fn lr_at(&self, epoch: usize, step: usize, steps: usize) -> f64 {
         let t = match self.sched_on_updates {
@@ -170,6 +191,22 @@ impl Recipe {
             false => epoch as f64,
         };
         self.schedule().lr_at(t)
+    }
+
+    /// The recipe with the learning rates of a step of `images`, see
+    /// [`lr_base_size`](Self::lr_base_size). The rates before and after may not exceed the rate between.
+    pub fn with_lr_for(&self, images: usize) -> Self {
+        let lr = match self.lr_base_size {
+            0 => self.lr,
+            base => self.lr * images as f64 / base as f64,
+        };
+        let (min_lr, warmup_lr) = (self.min_lr.min(lr), self.warmup_lr.min(lr));
+        Self { lr, min_lr, warmup_lr, lr_base_size: 0, ..self.clone() }
+    }
+
+    /// Passes over the training pictures in all.
+    pub fn total_epochs(&self) -> usize {
+        self.epochs + self.cooldown_epochs
     }
 
     /// The schedule in epochs.
@@ -181,6 +218,19 @@ impl Recipe {
             warmup_epochs: self.warmup_epochs,
             epochs: self.epochs as f64,
         }
+    }
+
+    /// Mixup and CutMix in `epoch`, counted from 0, if anything is mixed.
+    pub fn mixup_in(&self, epoch: usize) -> Option<Mixup> {
+        let mixup = Mixup {
+            mixup_alpha: self.mixup,
+            cutmix_alpha: self.cutmix,
+            prob: self.mixup_prob,
+            switch_prob: self.mixup_switch_prob,
+            mode: self.mixup_mode,
+        };
+        let is_off = self.mixup_off_epoch > 0 && epoch >= self.mixup_off_epoch;
+        (mixup.is_active() && !is_off).then_some(mixup)
     }
 
     /// The options of the optimizer.

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
 /// Families of files that must pass, by the start of the name: the test that takes them.
-const OWED: [(&str, &str); 16] = [
+const OWED: [(&str, &str); 19] = [
     ("bra_legacy_", "attention::bra_legacy"),
     ("bra_nchw_", "attention::bra_nchw"),
     ("attn_", "attention::full"),
@@ -26,6 +26,9 @@ const OWED: [(&str, &str); 16] = [
     ("train_droppath", "training::drop_path"),
     ("train_adamw", "training::adamw"),
     ("train_param_groups", "training::param_groups"),
+    ("train_ema", "training::ema"),
+    ("train_mixup", "training::mixup"),
+    ("train_losses", "training::losses"),
 ];
 
 /// The folder of the fixtures, and whether it was asked for by name.
@@ -134,6 +137,11 @@ impl Fixture {
                     let data = data.chunks(4).map(|b| i32::from_le_bytes(four(b)).into()).collect();
                     fixture.ints.insert(name, (shape, data));
                 }
+                safetensors::Dtype::I64 => {
+                    let eight = |bytes: &[u8]| <[u8; 8]>::try_from(bytes).expect("eight bytes");
+                    let data = data.chunks(8).map(|b| i64::from_le_bytes(eight(b))).collect();
+                    fixture.ints.insert(name, (shape, data));
+                }
                 safetensors::Dtype::U8 => {
                     fixture.bytes.insert(name, (shape, data.to_vec()));
                 }
@@ -158,6 +166,11 @@ impl Fixture {
     pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
         let StateTensor { shape, data } = self.state_tensor(name);
         Tensor::from_data(TensorData::new(data.clone(), shape.clone()), device)
+    }
+
+    /// Class indices.
+    pub fn labels(&self, name: &str) -> Vec<usize> {
+        self.routing(name).1.iter().map(|&label| label as usize).collect()
     }
 
     /// Rows of routed regions, `[batch, regions, topk]`.

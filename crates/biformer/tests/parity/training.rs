@@ -1,13 +1,18 @@
-//! Families `train_schedules`, `train_droppath`, `train_adamw`, `train_param_groups`.
+//! Families `train_schedules`, `train_droppath`, `train_adamw`, `train_param_groups`, `train_ema`,
+//! `train_mixup`, `train_losses`.
 
 use std::path::Path;
 
-use biformer::classification::ImageClassifierConfig;
+use biformer::classification::{ImageClassifierConfig, cross_entropy, soft_target_cross_entropy};
+use biformer::data::{Mix, mix_pictures, soft_targets};
 use biformer::layers::drop_path_rates;
-use biformer::train::{AdamW, AdamWOptions, CosineSchedule, PolySchedule, is_decayed};
+use biformer::train::{
+    AdamW, AdamWOptions, CosineSchedule, ModelEma, NamedGradients, PolySchedule,
+};
+use biformer::train::{ema_decay, is_decayed};
 use biformer::weights::{KeyStyle, StateDict, keys_and_shapes};
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
 use super::fixtures::*;
@@ -90,14 +95,16 @@ fn adamw() {
             weight_decay: float(&meta["weight_decay"]),
         };
         let device = Device::default().autodiff();
-        let mut optimizer = AdamW::new(&options, KeyStyle::BiFormer);
+        let style = KeyStyle::BiFormer;
+        let mut optimizer = AdamW::new(&options, style);
         let initial = fixture.tensor::<2>("w0", &device).require_grad();
         let mut module = OneTensor { weight: Param::from_tensor(initial) };
         let mut steps = 0;
         while fixture.has(&format!("g{steps}")) {
             let gradient = fixture.tensor::<2>(&format!("g{steps}"), &device);
             let loss = (module.weight.val() * gradient).sum();
-            module = optimizer.step(float(&meta["lr"]), module, loss.backward());
+            let gradients = NamedGradients::collect(&module, loss.backward(), style);
+            module = optimizer.step(float(&meta["lr"]), module, gradients);
             steps += 1;
             let expected = &fixture.state_tensor(&format!("w{steps}")).data;
             // Six roundings of float32 in a step.
@@ -135,6 +142,102 @@ fn param_groups() {
             assert!(group.contains(key), "`{key}` is in the wrong group");
         }
         Ok(keys.len())
+    });
+}
+
+#[test]
+fn ema() {
+    #[derive(Module, Debug)]
+    struct OneTensor {
+        weight: Param<Tensor<1>>,
+    }
+    for_each_file("train_ema", &["json"], |path| {
+        let file = read_json(path);
+        let device = Device::default();
+        let module = |value: f64| OneTensor {
+            weight: Param::from_tensor(Tensor::from_floats([value as f32], &device)),
+        };
+        let mut ema = ModelEma::new(module(float(&file["ema0"])), KeyStyle::BiFormer);
+        let (steps, expected) = (floats(&file["values"]), floats(&file["ema"]));
+        for (step, (value, expected)) in steps.iter().zip(&expected).enumerate() {
+            ema.update(&module(*value), ema_decay(float(&file["decay"]), false, step));
+            // Two roundings of float32 a step.
+            assert_close("average", &values(ema.module.weight.val()), &[*expected as f32], 4e-7);
+        }
+        Ok(expected.len())
+    });
+}
+
+#[test]
+fn mixup() {
+    for_each_file("train_mixup", &["safetensors"], |path| {
+        let fixture = Fixture::read(path);
+        let cases = fixture.meta["cases"].as_array().expect("a list of cases").clone();
+        for (number, case) in cases.iter().enumerate() {
+            let tensor = |name: &str| fixture.state_tensor(&format!("case{number}.{name}"));
+            let x = tensor("x");
+            let &[count, _, height, width] = &x.shape[..] else { panic!("{:?}", x.shape) };
+            let mix = match case["bbox_yl_yh_xl_xh"].as_array() {
+                Some(sides) => {
+                    let sides: Vec<_> = sides.iter().map(|side| float(side) as usize).collect();
+                    Mix::Box(sides[0]..sides[1], sides[2]..sides[3])
+                }
+                None => Mix::Blend(float(&case["lam_drawn"])),
+            };
+            let size = [height, width];
+            assert!((mix.lambda(size) - float(&case["lam_final"])).abs() < 1e-12);
+            let mixes = vec![mix; count];
+            let mut pixels = x.data.clone();
+            mix_pictures(&mut pixels, &mixes, size);
+            // λ is rounded to float32 here, a product and a sum follow.
+            assert_close("pixels", &pixels, &tensor("x_out").data, 3e-7);
+            let labels = fixture.labels(&format!("case{number}.target"));
+            let classes = float(&case["num_classes"]) as usize;
+            let smoothing = float(&case["label_smoothing"]);
+            let targets = soft_targets(&labels, classes, smoothing, &mixes, size);
+            assert_close("targets", &targets, &tensor("target_out").data, 3e-7);
+        }
+        Ok(3 * cases.len())
+    });
+}
+
+#[test]
+fn losses() {
+    for_each_file("train_losses", &["safetensors"], |path| {
+        let fixture = Fixture::read(path);
+        let device = Device::default().autodiff();
+        let labels = fixture.labels("target");
+        let logits = || fixture.tensor::<2>("logits", &device).require_grad();
+        let [_, classes] = logits().dims();
+        let smoothed = |smoothing| {
+            let targets = soft_targets(&labels, classes, smoothing, &[], [1, 1]);
+            Tensor::<2>::from_data(TensorData::new(targets, [labels.len(), classes]), &device)
+        };
+        let indices: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
+        let indices = || Tensor::<1, Int>::from_data(indices.as_slice(), &device);
+        let hard = |smoothing| {
+            let logits = logits();
+            (logits.clone(), cross_entropy(logits, indices(), smoothing))
+        };
+        let soft = |targets| {
+            let logits = logits();
+            (logits.clone(), soft_target_cross_entropy(logits, targets))
+        };
+        let cases = [
+            ("ce", hard(0.0)),
+            ("ce", soft(smoothed(0.0))),
+            ("label_smoothing_0.1", hard(0.1)),
+            ("label_smoothing_0.1", soft(smoothed(0.1))),
+            ("soft_target_ce", soft(fixture.tensor::<2>("soft_target", &device))),
+        ];
+        let comparisons = 2 * cases.len();
+        for (name, (logits, loss)) in cases {
+            let expected = |what: &str| &fixture.state_tensor(&format!("{name}.{what}")).data;
+            assert_close(name, &values(loss.clone()), expected("loss"), 1e-6);
+            let gradient = logits.grad(&loss.backward()).expect("a gradient");
+            assert_close(name, &values(gradient), expected("grad"), 1e-6);
+        }
+        Ok(comparisons)
     });
 }
 

@@ -1,0 +1,69 @@
+//! The range of each value of a recipe.
+
+use super::Recipe;
+use crate::models::BiFormerConfig;
+use crate::{Error, Result};
+
+impl Recipe {
+    /// Checks all ranges.
+    ///
+    /// # Errors
+    /// [`Error::Option`] that names the first value out of its range.
+    pub fn check(&self) -> Result<()> {
+        BiFormerConfig::from_name(&self.model)?;
+        let rule = |option, holds: bool, rule: &str| match holds {
+            true => Ok(()),
+            false => Err(Error::option(option, format!("{rule}{}", self.found(option)))),
+        };
+        let unit = 0.0..=1.0;
+        rule("img_size", (32..=2048).contains(&self.img_size), "must be from 32 to 2048 pixels")?;
+        rule("crop_pct", self.crop_pct > 0.0 && self.crop_pct <= 1.0, "must be in (0, 1]")?;
+        rule("epochs", (1..=100_000).contains(&self.epochs), "must be from 1 to 100000")?;
+        let cooldown = (0..=100_000).contains(&self.cooldown_epochs);
+        rule("cooldown_epochs", cooldown, "must be from 0 to 100000")?;
+        rule("batch_size", (1..=65_536).contains(&self.batch_size), "must be from 1 to 65536")?;
+        let accumulates = (1..=65_536).contains(&self.grad_accum_steps);
+        rule("grad_accum_steps", accumulates, "must be from 1 to 65536")?;
+        let base = (0..=1 << 24).contains(&self.lr_base_size);
+        rule("lr_base_size", base, "must be from 0 (off) to 16777216")?;
+        rule("seed", self.seed <= i64::MAX as u64, "must be below 2^63, as TOML has it")?;
+        rule("lr", self.lr > 0.0 && self.lr <= 100.0, "must be in (0, 100]")?;
+        rule("min_lr", (0.0..=self.lr).contains(&self.min_lr), "must be from 0 to lr")?;
+        rule("warmup_lr", (0.0..=self.lr).contains(&self.warmup_lr), "must be from 0 to lr")?;
+        let epochs = 0.0..=self.epochs as f64;
+        rule("warmup_epochs", epochs.contains(&self.warmup_epochs), "must be from 0 to epochs")?;
+        rule("weight_decay", (0.0..=10.0).contains(&self.weight_decay), "must be from 0 to 10")?;
+        let betas = self.opt_betas.iter().all(|beta| (0.0..1.0).contains(beta));
+        rule("opt_betas", betas, "must be two numbers in [0, 1)")?;
+        rule("opt_eps", self.opt_eps > 0.0 && self.opt_eps < 1.0, "must be in (0, 1)")?;
+        let layers = self.layer_decay > 0.0 && self.layer_decay <= 1.0;
+        rule("layer_decay", layers, "must be in (0, 1]")?;
+        let clips = (0.0..=1e9).contains(&self.clip_grad);
+        rule("clip_grad", clips, "must be from 0 (off) to 1e9")?;
+        let decays = (0.0..1.0).contains(&self.model_ema_decay);
+        rule("model_ema_decay", decays, "must be in [0, 1)")?;
+        rule("drop_path", (0.0..1.0).contains(&self.drop_path), "must be in [0, 1)")?;
+        rule("smoothing", (0.0..1.0).contains(&self.smoothing), "must be in [0, 1)")?;
+        let [low, high] = self.scale;
+        rule("scale", 0.0 < low && low <= high && high <= 1.0, "must be 0 < low <= high <= 1")?;
+        let [low, high] = self.ratio;
+        rule("ratio", 0.0 < low && low <= high && high <= 100.0, "must be 0 < low <= high <= 100")?;
+        rule("hflip", unit.contains(&self.hflip), "must be from 0 to 1")?;
+        rule("color_jitter", unit.contains(&self.color_jitter), "must be from 0 to 1")?;
+        rule("reprob", unit.contains(&self.reprob), "must be from 0 to 1")?;
+        rule("recount", (1..=64).contains(&self.recount), "must be from 1 to 64")?;
+        rule("aug_repeats", (1..=64).contains(&self.aug_repeats), "must be from 1 to 64")?;
+        let alphas = 0.0..=100.0;
+        rule("mixup", alphas.contains(&self.mixup), "must be from 0 (off) to 100")?;
+        rule("cutmix", alphas.contains(&self.cutmix), "must be from 0 (off) to 100")?;
+        rule("mixup_prob", unit.contains(&self.mixup_prob), "must be from 0 to 1")?;
+        let switches = unit.contains(&self.mixup_switch_prob);
+        rule("mixup_switch_prob", switches, "must be from 0 to 1")
+    }
+
+    /// The value of a key, for messages.
+    fn found(&self, key: &str) -> String {
+        let table = toml::Table::try_from(self).unwrap_or_default(); // a seed may be too large
+        table.get(key).map(|value| format!(", got {value}")).unwrap_or_default()
+    }
+}

@@ -1,0 +1,245 @@
+//! What changes from step to step: weights, moments, averages, progress.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::engine::{Event, Run, report_skipped};
+use super::{
+    AdamW, Checkpoint, EpochMetrics, LayerDecay, ModelEma, NamedGradients, Outcome, Progress,
+    Recipe, RunFolder, ema_decay,
+};
+use crate::classification::{
+    ImageClassifier, ImageClassifierConfig, LoadOptions, load_classifier, save_classifier,
+    soft_target_cross_entropy,
+};
+use crate::data::Batches;
+use crate::models::BiFormerConfig;
+use crate::weights::{KeyStyle, load_state_dict, state_dict};
+use crate::{Error, Result};
+
+/// A run between two steps.
+pub(crate) struct State {
+    pub(super) model: ImageClassifier,
+    optimizer: AdamW,
+    ema: Option<ModelEma<ImageClassifier>>,
+    pub(super) progress: Progress,
+    style: KeyStyle,
+}
+
+impl State {
+    pub(super) fn start(
+        run: &Run<'_>,
+        resume: bool,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Self> {
+        let Run { folder, recipe, pictures, device, .. } = run;
+        let backbone =
+            BiFormerConfig::from_name(&recipe.model)?.with_drop_path_rate(recipe.drop_path);
+        let style = backbone.key_style();
+        let classes = pictures.info.classes.len();
+        device.seed(recipe.seed);
+        let model = match &recipe.initial_checkpoint {
+            Some(path) => {
+                let options = LoadOptions {
+                    model: Some(recipe.model.clone()),
+                    num_classes: Some(classes),
+                    drop_path: recipe.drop_path,
+                    ..LoadOptions::default()
+                };
+                let loaded = load_classifier(path, &options, device)?;
+                if let Some(checkpoint_classes) = loaded.replaced_head {
+                    observe(Event::ReplacedHead { checkpoint_classes, classes });
+                }
+                loaded.model
+            }
+            None => ImageClassifierConfig::new(backbone).with_num_classes(classes).init(device),
+        };
+        let mut state = Self::new(model, recipe, style);
+        if resume && folder.checkpoint().exists() {
+            state = state.resume(&folder.checkpoint(), device)?;
+            let Progress { epoch, step, .. } = state.progress;
+            observe(Event::Resumed { epoch, step });
+        }
+        Ok(state)
+    }
+
+    /// Before the first step.
+    pub(crate) fn new(model: ImageClassifier, recipe: &Recipe, style: KeyStyle) -> Self {
+        draw_weights(&model);
+        let layers = LayerDecay { decay: recipe.layer_decay, depths: model.backbone.config.depths };
+        let layers = (layers.decay < 1.0).then_some(layers);
+        let optimizer = AdamW::new(&recipe.optimizer(), style).with_layer_decay(layers);
+        let ema = recipe.model_ema.then(|| ModelEma::new(model.valid(), style));
+        Self { model, optimizer, ema, progress: Progress::default(), style }
+    }
+
+    fn resume(mut self, path: &Path, device: &Device) -> Result<Self> {
+        let checkpoint = Checkpoint::read(path)?;
+        let mismatch = |mismatch| Error::checkpoint(path, mismatch);
+        self.model = load_state_dict(self.model, checkpoint.model, self.style).map_err(mismatch)?;
+        if let Some(ema) = &mut self.ema {
+            let average = load_state_dict(ema.module.clone(), checkpoint.ema, self.style);
+            ema.module = average.map_err(mismatch)?;
+        }
+        self.optimizer
+            .load_state_dict(checkpoint.optimizer, &device.clone().inner())
+            .map_err(|reason| Error::checkpoint(path, reason))?;
+        self.progress = checkpoint.progress;
+        Ok(self)
+    }
+
+    /// The model to evaluate and to save: the average, if there is one.
+    pub(super) fn averaged(&self) -> ImageClassifier {
+        self.ema.as_ref().map_or_else(|| self.model.valid(), |ema| ema.module.clone())
+    }
+
+    /// Saves the weights of the epoch, and moves on to the next.
+    pub(super) fn finish_epoch(&mut self, run: &Run<'_>, epoch: &EpochMetrics) -> Result<()> {
+        let model = self.averaged();
+        save_classifier(&run.folder.last(), &model, &run.pictures.info)?;
+        // Before the checkpoint: a run killed between the two repeats the epoch and writes it again.
+        let best = self.progress.best_top1;
+        // Of a resumed run, `best` has been through JSON, which may have moved its last bit.
+        if best.is_none_or(|best| epoch.val_top1 > best + 1e-9) {
+            save_classifier(&run.folder.best(), &model, &run.pictures.info)?;
+        }
+        self.progress = Progress {
+            epoch: epoch.epoch,
+            updates: self.progress.updates,
+            best_top1: Some(best.map_or(epoch.val_top1, |best| best.max(epoch.val_top1))),
+            seconds: epoch.seconds,
+            ..Progress::default()
+        };
+        Ok(())
+    }
+
+    /// Saves where the run stands.
+    pub(super) fn interrupt(mut self, folder: &RunFolder, seconds: f64) -> Result<Outcome> {
+        self.progress.seconds = seconds;
+        self.checkpoint().write(&folder.checkpoint())?;
+        let Progress { epoch, step, .. } = self.progress;
+        Ok(Outcome::Interrupted { epoch, step })
+    }
+
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        let ema = self.ema.as_ref().map(|ema| state_dict(&ema.module, self.style));
+        Checkpoint {
+            progress: self.progress,
+            model: state_dict(&self.model.valid(), self.style),
+            ema: ema.unwrap_or_default(),
+            optimizer: self.optimizer.state_dict(),
+        }
+    }
+
+    /// One step of the optimizer, over as many batches as the recipe says. If it is asked to stop
+    /// between two of them, nothing has changed: the step is taken again on resume.
+    pub(super) fn update(
+        &mut self,
+        run: &Run<'_>,
+        batches: &mut Batches,
+        lr: f64,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<ControlFlow<()>> {
+        let Run { recipe, pictures, device, .. } = run;
+        let (before, mut progress) = (self.model.valid(), self.progress);
+        let mut gradients = NamedGradients::default();
+        let mut images = 0;
+        let first = recipe.grad_accum_steps * progress.step;
+        for (number, batch) in (first..).zip(batches.take(recipe.grad_accum_steps)) {
+            if number > first && run.is_stopped() {
+                self.model = before.train(); // forward passes have moved running statistics
+                return Ok(ControlFlow::Break(()));
+            }
+            report_skipped(&batch, observe);
+            progress.skipped += batch.skipped.len();
+            let count = batch.labels.len();
+            if count == 0 {
+                continue;
+            }
+            // Each batch has its own seed, so that a resumed run draws the same numbers.
+            let seed = 1 + progress.epoch * pictures.train.batches() + number;
+            device.seed(recipe.seed ^ seed as u64);
+            let place = (progress.epoch, number);
+            let (inputs, targets) = pictures.mixed(batch, recipe, place, device);
+            let (loss, logits, found) = self.backward(inputs, targets.clone());
+            if !loss.is_finite() {
+                return Err(self.diverged("loss", loss.into(), lr, run));
+            }
+            images += count;
+            gradients.average_in(found, count as f64 / images as f64);
+            progress.loss_sum += f64::from(loss) * count as f64;
+            progress.accuracy.update_soft(logits, targets);
+        }
+        if images > 0 {
+            let norm = self.apply(gradients, recipe, lr);
+            if !norm.is_finite() {
+                return Err(self.diverged("norm of the gradients", norm, lr, run));
+            }
+        }
+        progress.step += 1;
+        progress.updates = self.progress.updates + usize::from(images > 0);
+        self.progress = progress;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Forward and backward pass; loss, logits and gradients.
+    fn backward(&self, images: Tensor<4>, targets: Tensor<2>) -> (f32, Tensor<2>, NamedGradients) {
+        let logits = self.model.forward(images);
+        let loss = soft_target_cross_entropy(logits.clone(), targets);
+        let value = loss.clone().into_scalar();
+        let gradients = NamedGradients::collect(&self.model, loss.backward(), self.style);
+        (value, logits, gradients)
+    }
+
+    /// Clipping, AdamW, average; the norm of the gradients if they are to be clipped, else 0.
+    fn apply(&mut self, mut gradients: NamedGradients, recipe: &Recipe, lr: f64) -> f64 {
+        let norm = match recipe.clip_grad {
+            0.0 => 0.0,
+            max_norm => gradients.clip_norm(max_norm),
+        };
+        self.model = self.optimizer.step(lr, self.model.clone(), gradients);
+        if let Some(ema) = &mut self.ema {
+            let Recipe { model_ema_decay, model_ema_warmup, .. } = *recipe;
+            let decay = ema_decay(model_ema_decay, model_ema_warmup, self.progress.updates);
+            ema.update(&self.model.valid(), decay);
+        }
+        norm
+    }
+
+    /// A whole step with a batch that is on the device.
+    pub(crate) fn step(&mut self, images: Tensor<4>, targets: Tensor<2>, recipe: &Recipe, lr: f64) {
+        let (_, _, gradients) = self.backward(images, targets);
+        self.apply(gradients, recipe, lr);
+    }
+
+    /// The error for a number that is none any more, with what can be done.
+    pub(super) fn diverged(&self, what: &str, value: f64, lr: f64, run: &Run<'_>) -> Error {
+        let Progress { epoch, step, .. } = self.progress;
+        let checkpoint = run.folder.checkpoint();
+        let kept = match checkpoint.exists() {
+            true => format!("the last good checkpoint is `{}`", checkpoint.display()),
+            false => "there is no checkpoint yet".to_owned(),
+        };
+        Error::Training(format!(
+            "the {what} is {value} in epoch {} at step {}, learning rate {lr:.2e}; {kept}; lower the \
+             learning rate, warm up longer or clip gradients, in a new run",
+            epoch + 1,
+            step + 1
+        ))
+    }
+}
+
+/// Burn draws weights when they are first used. Drawing them now, in the order of the module,
+/// makes them a function of the seed alone.
+fn draw_weights(model: &ImageClassifier) {
+    struct Draw;
+    impl ModuleVisitor for Draw {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let _ = param.val();
+        }
+    }
+    model.visit(&mut Draw);
+}

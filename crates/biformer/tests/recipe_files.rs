@@ -1,0 +1,69 @@
+//! The recipes in `recipes/`: each says every value, and trains.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use biformer::data::shapes::{CLASSES, ShapesConfig, write_image_folder};
+use biformer::train::{Event, Outcome, Recipe, RunFolder, train};
+use burn::tensor::Device;
+
+fn recipes() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    let entries = fs::read_dir(&folder).expect("the folder of the recipes");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut recipes: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    recipes.sort();
+    assert!(recipes.len() >= 5, "{recipes:?}");
+    recipes
+}
+
+/// A recipe must mean the same when the defaults have changed.
+#[test]
+fn every_value_is_written_out() {
+    let all = toml::Table::try_from(Recipe::default()).expect("a table");
+    for path in recipes() {
+        let text = fs::read_to_string(&path).expect("a readable recipe");
+        let found: toml::Table = toml::from_str(&text).expect("TOML");
+        let missing: Vec<_> = all.keys().filter(|key| !found.contains_key(*key)).collect();
+        assert!(missing.is_empty(), "{} lacks {missing:?}", path.display());
+        for line in ["# Run: ", "# Measured: "] {
+            assert!(text.contains(line), "{} lacks `{line}`", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_recipe_takes_two_steps() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let data = folder.path().join("data");
+    let shapes = ShapesConfig { img_size: 64, train_per_class: 2, val_per_class: 1, seed: 0 };
+    write_image_folder(&data, &shapes).expect("drawn pictures");
+    for split in ["train", "val"] {
+        for class in &CLASSES[2..] {
+            fs::remove_dir_all(data.join(split).join(class)).expect("two classes are enough");
+        }
+    }
+    for path in recipes() {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let recipe = Recipe {
+            data: Some(data.clone()),
+            epochs: 1,
+            warmup_epochs: 0.0,
+            cooldown_epochs: 0,
+            batch_size: 2,
+            grad_accum_steps: 1,
+            ..Recipe::read(&path).expect("a recipe")
+        };
+        let run = RunFolder::new(&folder.path().join(&name)).expect("a free folder");
+        let mut steps = 0;
+        let mut observe = |event: Event<'_>| steps += usize::from(matches!(event, Event::Step(_)));
+        let outcome =
+            train(&run, &recipe, false, &Device::default(), &AtomicBool::new(false), &mut observe);
+        let outcome = outcome.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let Outcome::Finished { metrics, .. } = outcome else { panic!("{name}: interrupted") };
+        assert_eq!(steps, 2, "{name}");
+        assert!(metrics[0].train_loss.is_finite() && metrics[0].val_loss.is_finite(), "{name}");
+    }
+}

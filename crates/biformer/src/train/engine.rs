@@ -242,7 +242,8 @@ impl Data {
         let train = ImageFolder::open(&split_folder(root, Split::Train)?)?;
         let val = ImageFolder::open_with_classes(&split_folder(root, Split::Val)?, &train.classes)?;
         let Recipe { batch_size, seed, .. } = *recipe;
-        let loader = |samples, shuffle| DataLoader { samples, batch_size, shuffle, seed };
+        let loader =
+            |samples, shuffle| DataLoader { samples, batch_size, shuffle, seed, aug_repeats: 1 };
         Ok(Self {
             train: loader(train.samples, true),
             val: loader(val.samples, false),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use biformer::data::MixupMode;
+use biformer::data::{ErasingMode, MixupMode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// BiFormer: train, evaluate and use vision transformers with bi-level routing attention.
@@ -185,7 +185,7 @@ pub struct Overrides {
     pub reprob: Option<f64>,
     /// What Random Erasing fills in: const, rand or pixel
     #[arg(long, value_name = "MODE")]
-    pub remode: Option<String>,
+    pub remode: Option<ErasingMode>,
     /// Boxes that Random Erasing erases
     #[arg(long, value_name = "N")]
     pub recount: Option<usize>,

@@ -3,7 +3,7 @@
 use std::fs;
 
 use biformer::Error;
-use biformer::data::MixupMode;
+use biformer::data::{ErasingMode, MixupMode};
 use biformer::train::Recipe;
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ fn other_recipe() -> Recipe {
         aa: "rand-m9-mstd0.5-inc1".to_owned(),
         color_jitter: 0.4,
         reprob: 0.25,
-        remode: "rand".to_owned(),
+        remode: ErasingMode::Rand,
         recount: 2,
         aug_repeats: 3,
         mixup: 0.8,
@@ -119,6 +119,7 @@ fn values_out_of_range_are_named() {
         ("aug_repeats = 0", "aug_repeats"),
         ("mixup = -0.1", "mixup"),
         ("cutmix = 101.0", "cutmix"),
+        ("aa = \"rand-x1\"", "aa"),
         ("mixup_prob = 1.1", "mixup_prob"),
         ("mixup_switch_prob = nan", "mixup_switch_prob"),
         ("model = \"biformer\"", "model"),
@@ -150,6 +151,7 @@ fn what_is_no_recipe_is_named_with_its_line() {
         ("[train]\nlr = 1.0\n", ["line 1", "unknown field `train`"]),
         ("lr = 1.0\nlr\n", ["line 2", "lr"]),
         ("model = \"bi", ["line 1", "model = "]),
+        ("remode = \"all\"\n", ["line 1", "unknown variant `all`"]),
         ("mixup_mode = \"all\"\n", ["line 1", "unknown variant `all`"]),
     ] {
         let message = Recipe::parse(text).expect_err(text);

@@ -24,6 +24,7 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         batch_size: args.batch_size.into(),
         shuffle: false,
         seed: 0,
+        aug_repeats: 1,
     };
 
     let start = Instant::now();

@@ -46,6 +46,9 @@ pub struct DataLoader {
     pub shuffle: bool,
     /// Seed of order and augmentation.
     pub seed: u64,
+    /// Repeated augmentation (Hoffer et al., 2020): every picture comes this often in a row, each
+    /// time augmented anew, and the epoch ends after as many pictures as without. 1 or 0 is off.
+    pub aug_repeats: usize,
 }
 
 impl DataLoader {
@@ -58,14 +61,11 @@ impl DataLoader {
     /// The batches of `epoch` from number `first` on.
     pub fn epoch(self, epoch: usize, first: usize, transform: Box<Transform>) -> Batches {
         let (sender, receiver) = sync_channel(PREFETCH);
-        let mut order: Vec<usize> = (0..self.samples.len()).collect();
-        if self.shuffle {
-            order.shuffle(&mut rng(self.seed, epoch, usize::MAX));
-        }
+        let order = self.order(epoch);
         let worker = thread::spawn(move || {
             let batches = order.chunks(self.batch_size).take(self.batches()).skip(first);
-            for indices in batches {
-                let batch = load_batch(&self, indices, epoch, &transform);
+            for views in batches {
+                let batch = load_batch(&self, views, epoch, &transform);
                 if sender.send(batch).is_err() {
                     return; // nobody waits for it any more
                 }
@@ -73,6 +73,28 @@ impl DataLoader {
         });
         Batches { receiver, worker: Some(worker) }
     }
+
+    /// What an epoch looks at, in order.
+    fn order(&self, epoch: usize) -> Vec<View> {
+        let mut pictures: Vec<usize> = (0..self.samples.len()).collect();
+        if self.shuffle {
+            pictures.shuffle(&mut rng(self.seed, epoch, usize::MAX, 0));
+        }
+        let repeats = self.aug_repeats.max(1);
+        let views = pictures
+            .into_iter()
+            .flat_map(|picture| (0..repeats).map(move |repeat| View { picture, repeat }));
+        views.take(self.samples.len()).collect()
+    }
+}
+
+/// One look at a picture.
+#[derive(Clone, Copy)]
+struct View {
+    /// Position in the samples.
+    picture: usize,
+    /// Which of the looks at it in this epoch, from 0.
+    repeat: usize,
 }
 
 /// The batches of one epoch in order.
@@ -96,21 +118,16 @@ impl Iterator for Batches {
     }
 }
 
-fn load_batch(
-    loader: &DataLoader,
-    indices: &[usize],
-    epoch: usize,
-    transform: &Transform,
-) -> Batch {
-    let load = |&index: &usize| -> Result<Vec<f32>> {
-        let image = decode(&loader.samples[index].0)?;
-        Ok(transform(&image, &mut rng(loader.seed, epoch, index)))
+fn load_batch(loader: &DataLoader, views: &[View], epoch: usize, transform: &Transform) -> Batch {
+    let load = |&View { picture, repeat }: &View| -> Result<Vec<f32>> {
+        let image = decode(&loader.samples[picture].0)?;
+        Ok(transform(&image, &mut rng(loader.seed, epoch, picture, repeat)))
     };
-    let pictures: Vec<_> = indices.par_iter().map(load).collect();
+    let pictures: Vec<_> = views.par_iter().map(load).collect();
     let mut batch = Batch { pixels: Vec::new(), labels: Vec::new(), skipped: Vec::new() };
-    for (&index, picture) in indices.iter().zip(pictures) {
-        let (path, label) = &loader.samples[index];
-        match picture {
+    for (view, pixels) in views.iter().zip(pictures) {
+        let (path, label) = &loader.samples[view.picture];
+        match pixels {
             Ok(pixels) => {
                 batch.pixels.extend_from_slice(&pixels);
                 batch.labels.push(*label);
@@ -121,11 +138,12 @@ fn load_batch(
     batch
 }
 
-/// The source of randomness of one picture in one epoch.
-fn rng(seed: u64, epoch: usize, index: usize) -> StdRng {
+/// The source of randomness of one look at one picture in one epoch.
+fn rng(seed: u64, epoch: usize, picture: usize, repeat: usize) -> StdRng {
     let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    bytes[8..16].copy_from_slice(&(epoch as u64).to_le_bytes());
-    bytes[16..24].copy_from_slice(&(index as u64).to_le_bytes());
+    let keys = [seed, epoch as u64, picture as u64, repeat as u64];
+    for (place, key) in bytes.chunks_exact_mut(8).zip(keys) {
+        place.copy_from_slice(&key.to_le_bytes());
+    }
     StdRng::from_seed(bytes)
 }

@@ -11,6 +11,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Beta, Distribution};
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, Result};
+
 /// Tells these numbers from those of pictures.
 const STREAM: u64 = u64::MAX;
 
@@ -42,14 +44,17 @@ pub enum MixupMode {
 }
 
 impl FromStr for MixupMode {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self> {
         match text {
             "batch" => Ok(Self::Batch),
             "pair" => Ok(Self::Pair),
             "elem" => Ok(Self::Elem),
-            _ => Err(format!("no mode `{text}`; there are batch, pair, elem")),
+            _ => {
+                let reason = format!("must be `batch`, `pair` or `elem`, got `{text}`");
+                Err(Error::option("mixup_mode", reason))
+            }
         }
     }
 }

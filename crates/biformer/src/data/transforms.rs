@@ -4,7 +4,9 @@ use image::imageops::{crop_imm, flip_horizontal_in_place, replace};
 use image::{Rgb, RgbImage};
 use rand::{Rng, RngExt};
 
+use super::color_jitter::color_jitter;
 use super::resample::{Axis, Filter, resize, resize_shown};
+use super::{RandAugment, RandomErasing};
 
 /// Subtracts the mean and divides by the standard deviation of each channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,6 +35,11 @@ impl Normalize {
             values.extend(image.pixels().map(|pixel| table[usize::from(pixel[channel])]));
         }
         values // [3, height, width]
+    }
+
+    /// The mean as a colour, which becomes about zero: what empty places are filled with.
+    pub fn mean_color(&self) -> Rgb<u8> {
+        Rgb(self.mean.map(|mean| (255.0 * mean).round_ties_even() as u8))
     }
 }
 
@@ -93,9 +100,11 @@ impl EvalTransform {
     }
 }
 
-/// The training transform: a random piece of the picture, resized to a square, perhaps mirrored.
+/// The training transform: a random piece of the picture, resized to a square, perhaps mirrored,
+/// perhaps changed in colour and place, normalised, perhaps erased in part.
 ///
-/// torchvision's `RandomResizedCrop` (bicubic) and `RandomHorizontalFlip`.
+/// torchvision's `RandomResizedCrop` (bicubic) and `RandomHorizontalFlip`; then RandAugment or colour
+/// jitter, and after the normalisation Random Erasing, in timm's order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainTransform {
     /// Side of the square that the model sees.
@@ -106,19 +115,29 @@ pub struct TrainTransform {
     pub ratio: (f64, f64),
     /// Probability of a mirror image.
     pub hflip: f64,
+    /// Random operations on the square.
+    pub auto_augment: Option<RandAugment>,
+    /// Strength of [`color_jitter`]; 0 is off, and RandAugment takes its place.
+    pub color_jitter: f64,
     /// Statistics of the data set.
     pub normalize: Normalize,
+    /// Boxes of noise over the normalised values.
+    pub random_erasing: Option<RandomErasing>,
 }
 
 impl TrainTransform {
-    /// The official recipe at `img_size`: 8 to 100 % of the area, ratio 3:4 to 4:3, half of them mirrored.
+    /// The usual crop at `img_size`: 8 to 100 % of the area, ratio 3:4 to 4:3, half of them mirrored;
+    /// no further augmentation.
     pub fn new(img_size: usize) -> Self {
         Self {
             img_size,
             scale: (0.08, 1.0),
             ratio: (3.0 / 4.0, 4.0 / 3.0),
             hflip: 0.5,
+            auto_augment: None,
+            color_jitter: 0.0,
             normalize: Normalize::IMAGENET,
+            random_erasing: None,
         }
     }
 
@@ -128,10 +147,14 @@ impl TrainTransform {
     /// - image: `[height, width, 3]`
     /// - output: `[3, img_size, img_size]`
     pub fn apply(&self, image: &RgbImage, rng: &mut impl Rng) -> Vec<f32> {
-        self.normalize.apply(&self.apply_u8(image, rng))
+        let mut values = self.normalize.apply(&self.apply_u8(image, rng));
+        if let Some(erasing) = &self.random_erasing {
+            erasing.apply(&mut values, self.img_size, self.img_size, rng);
+        }
+        values // [3, img_size, img_size]
     }
 
-    /// The same without the normalisation: where RandAugment steps in between.
+    /// The same without normalisation and erasing, for those who want to look at it.
     ///
     /// # Shapes
     /// - image: `[height, width, 3]`
@@ -146,7 +169,11 @@ impl TrainTransform {
         if rng.random_bool(self.hflip) {
             flip_horizontal_in_place(&mut picture);
         }
-        picture
+        match &self.auto_augment {
+            Some(augment) => augment.apply(picture, self.normalize.mean_color(), rng),
+            None if self.color_jitter > 0.0 => color_jitter(picture, self.color_jitter, rng),
+            None => picture,
+        }
     }
 
     /// Draws the piece to keep, as `[left, top, width, height]`.

@@ -33,17 +33,18 @@ impl Pictures {
             .ok_or_else(|| Error::option("data", "name the folder that holds `train` and `val`"))?;
         let train = ImageFolder::open(&split_folder(root, Split::Train)?)?;
         let val = ImageFolder::open_with_classes(&split_folder(root, Split::Val)?, &train.classes)?;
-        let Recipe { batch_size, seed, .. } = *recipe;
-        let loader = |samples, shuffle| DataLoader { samples, batch_size, shuffle, seed };
+        let Recipe { batch_size, seed, aug_repeats, .. } = *recipe;
+        let loader = |samples, shuffle, aug_repeats| DataLoader {
+            samples,
+            batch_size,
+            shuffle,
+            seed,
+            aug_repeats,
+        };
         Ok(Self {
-            train: loader(train.samples, true),
-            val: loader(val.samples, false),
-            train_transform: TrainTransform {
-                scale: recipe.scale.into(),
-                ratio: recipe.ratio.into(),
-                hflip: recipe.hflip,
-                ..TrainTransform::new(recipe.img_size)
-            },
+            train: loader(train.samples, true, aug_repeats),
+            val: loader(val.samples, false, 1),
+            train_transform: recipe.train_transform()?,
             info: ClassifierInfo {
                 model: recipe.model.clone(),
                 classes: train.classes,

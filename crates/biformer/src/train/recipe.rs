@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{AdamWOptions, CosineSchedule};
-use crate::data::{Mixup, MixupMode};
+use crate::data::{ErasingMode, Mixup, MixupMode, RandAugment, RandomErasing, TrainTransform};
 use crate::files::write_atomically;
 use crate::{Error, Result};
+
+/// `aa` where there is no RandAugment.
+const NO_POLICY: &str = "none";
 
 /// A recipe, written as TOML with timm's names. Missing keys take the defaults, which train
 /// `biformer_nano` on small pictures; unknown keys are errors.
@@ -83,7 +86,7 @@ pub struct Recipe {
     /// Probability of Random Erasing.
     pub reprob: f64,
     /// What Random Erasing fills in: `const` (0), `rand` (one colour) or `pixel` (noise).
-    pub remode: String,
+    pub remode: ErasingMode,
     /// Boxes that Random Erasing erases.
     pub recount: usize,
     /// How often a picture is seen in a row, each time with other augmentation.
@@ -134,10 +137,10 @@ impl Default for Recipe {
             scale: [0.35, 1.0],
             ratio: [3.0 / 4.0, 4.0 / 3.0],
             hflip: 0.5,
-            aa: "none".to_owned(),
+            aa: NO_POLICY.to_owned(),
             color_jitter: 0.0,
             reprob: 0.0,
-            remode: "pixel".to_owned(),
+            remode: ErasingMode::Pixel,
             recount: 1,
             aug_repeats: 1,
             mixup: 0.0,
@@ -218,6 +221,25 @@ impl Recipe {
             warmup_epochs: self.warmup_epochs,
             epochs: self.epochs as f64,
         }
+    }
+
+    /// What is done to each training picture.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if `aa` is no policy.
+    pub fn train_transform(&self) -> Result<TrainTransform> {
+        let auto_augment: Option<RandAugment> =
+            if self.aa == NO_POLICY { None } else { Some(self.aa.parse()?) };
+        let Self { reprob: prob, remode: mode, recount: count, .. } = *self;
+        Ok(TrainTransform {
+            scale: self.scale.into(),
+            ratio: self.ratio.into(),
+            hflip: self.hflip,
+            auto_augment,
+            color_jitter: self.color_jitter,
+            random_erasing: (prob > 0.0).then_some(RandomErasing { prob, mode, count }),
+            ..TrainTransform::new(self.img_size)
+        })
     }
 
     /// Mixup and CutMix in `epoch`, counted from 0, if anything is mixed.

@@ -49,6 +49,7 @@ impl Recipe {
         let [low, high] = self.ratio;
         rule("ratio", 0.0 < low && low <= high && high <= 100.0, "must be 0 < low <= high <= 100")?;
         rule("hflip", unit.contains(&self.hflip), "must be from 0 to 1")?;
+        self.train_transform()?;
         rule("color_jitter", unit.contains(&self.color_jitter), "must be from 0 to 1")?;
         rule("reprob", unit.contains(&self.reprob), "must be from 0 to 1")?;
         rule("recount", (1..=64).contains(&self.recount), "must be from 1 to 64")?;

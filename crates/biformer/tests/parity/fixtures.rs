@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
 /// Families of files that must pass, by the start of the name: the test that takes them.
-const OWED: [(&str, &str); 19] = [
+const OWED: [(&str, &str); 20] = [
     ("bra_legacy_", "attention::bra_legacy"),
     ("bra_nchw_", "attention::bra_nchw"),
     ("attn_", "attention::full"),
@@ -22,6 +22,7 @@ const OWED: [(&str, &str); 19] = [
     ("full_biformer_", "models::full_size"),
     ("ckpt_", "checkpoints::layouts"),
     ("img_", "images::*"),
+    ("aug_level_to_arg", "images::rand_augment"),
     ("train_schedules", "training::schedules"),
     ("train_droppath", "training::drop_path"),
     ("train_adamw", "training::adamw"),

@@ -1,6 +1,6 @@
 //! Family `img_*`, recorded from Pillow: the evaluation transform, the resize kernels and the
-//! RandAugment operations. Sizes and parameters are read from each file, never assumed, and a
-//! tensor that no rule covers fails the test.
+//! RandAugment operations; `aug_level_to_arg`, recorded from timm: their arguments. Sizes and
+//! parameters are read from each file, never assumed, and a tensor that no rule covers fails the test.
 //!
 //! Bound: one level of 255 in at most a twentieth of the values. The arithmetic is Pillow's, so that
 //! nothing differs with Pillow 13; a sine or cosine of another library may move a truncated value,
@@ -9,7 +9,8 @@
 use std::path::Path;
 
 use biformer::data::pil_ops::*;
-use biformer::data::{EvalTransform, Filter, Normalize, RgbImage, decode, resize};
+use biformer::data::{EvalTransform, Filter, Normalize, RandAugment, RgbImage, decode, resize};
+use serde_json::Value;
 
 use super::fixtures::{Fixture, for_each_file};
 
@@ -26,6 +27,11 @@ fn resample() {
 #[test]
 fn ops() {
     for_each_file("img_ops", &["safetensors"], |path| Ok(compare_ops(path)));
+}
+
+#[test]
+fn rand_augment() {
+    for_each_file("aug_level_to_arg", &["json"], |path| Ok(compare_arguments(path)));
 }
 
 /// `img_<name>_eval<N>.safetensors` with `img_<name>.png` beside it; gives the number of comparisons.
@@ -167,6 +173,34 @@ fn compare_ops(path: &Path) -> usize {
         assert_levels(&ours, expected, &format!("{path:?} {name}"));
     }
     fixture.bytes.len()
+}
+
+/// The operations in timm's order, and the arguments of each at some magnitudes, in either direction.
+///
+/// Both sides compute the same few steps in float64, so that the numbers are equal.
+fn compare_arguments(path: &Path) -> usize {
+    let file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let names: Vec<&str> =
+        file["order"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let ops = RandAugment::INCREASING_OPS;
+    assert_eq!(ops.map(|op| format!("{op:?}")).as_slice(), names);
+    let mut comparisons = 0;
+    for (op, name) in ops.into_iter().zip(names) {
+        for case in file["levels"][name].as_array().unwrap() {
+            let magnitude = case["level"].as_f64().unwrap();
+            let arguments = case["args"].as_array().unwrap().iter().map(|arguments| {
+                let arguments = arguments.as_array().unwrap();
+                assert!(arguments.len() <= 1, "{name}: one argument at most");
+                arguments.first().map(|argument| argument.as_f64().unwrap())
+            });
+            let expected: Vec<Option<f64>> = arguments.collect();
+            let mut ours = [true, false].map(|negate| op.argument(magnitude, negate)).to_vec();
+            ours.dedup();
+            assert_eq!(ours, expected, "{path:?} {name} at {magnitude}");
+            comparisons += 1;
+        }
+    }
+    comparisons
 }
 
 fn picture((shape, levels): &(Vec<usize>, Vec<u8>)) -> RgbImage {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use biformer::classification::PRETRAINED;
 use biformer::data::{ErasingMode, MixupMode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -92,7 +93,7 @@ pub struct Overrides {
     /// Name of the model, see `biformer info`
     #[arg(long)]
     pub model: Option<String>,
-    /// Checkpoint to start from: a file or hub:OWNER/NAME
+    /// Checkpoint to start from: a file, hub:OWNER/NAME, or a name of those built in
     #[arg(long, value_name = "FILE")]
     pub initial_checkpoint: Option<String>,
     /// Side of the pictures that the model sees
@@ -215,8 +216,9 @@ pub struct Overrides {
 /// Which weights, and how to read them.
 #[derive(Debug, Args)]
 pub struct CheckpointArgs {
-    /// Weights: a .pth or .safetensors file, or hub:OWNER/NAME[@REVISION][/FILE]
-    #[arg(long, visible_alias = "weights", value_name = "FILE")]
+    /// Weights: a .pth or .safetensors file, hub:OWNER/NAME[@REVISION][/FILE], or a name of those built
+    /// in, see `biformer info`
+    #[arg(long, visible_alias = "weights", value_name = "FILE", default_value = PRETRAINED[0].name)]
     pub checkpoint: String,
     /// Name of the model [default: what the file says]
     #[arg(long)]
@@ -388,6 +390,9 @@ fn parse_size(text: &str) -> Result<[usize; 2], String> {
 pub struct ExportArgs {
     #[command(flatten)]
     pub checkpoint: CheckpointArgs,
+    /// Write numbers of 16 bits: half the size
+    #[arg(long)]
+    pub half: bool,
     /// File to write (.safetensors)
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,

@@ -1,7 +1,7 @@
 //! `biformer export`
 
 use biformer::Error;
-use biformer::classification::save_classifier;
+use biformer::classification::{save_classifier, save_classifier_half};
 use serde_json::json;
 
 use super::{Done, load, print, shown};
@@ -15,7 +15,8 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<Done> {
     }
     let unchanged = TransformArgs { img_size: None, crop_pct: None };
     let loaded = load(&args.checkpoint, &unchanged, &device::parse("cpu")?)?;
-    save_classifier(&args.output, &loaded.model, &loaded.info)?;
+    let save = if args.half { save_classifier_half } else { save_classifier };
+    save(&args.output, &loaded.model, &loaded.info)?;
     let line = json!({
         "model": loaded.info.model,
         "num_classes": loaded.info.classes.len(),

@@ -3,7 +3,7 @@
 use std::io::{Write, stdout};
 
 use biformer::analysis::{LayerCost, classifier_costs};
-use biformer::classification::ImageClassifierConfig;
+use biformer::classification::{ImageClassifierConfig, PRETRAINED, Pretrained};
 use biformer::models::{BiFormerConfig, MODEL_NAMES};
 use serde::Serialize;
 
@@ -95,7 +95,15 @@ fn print_table(rows: &[Row], size: usize, out: &mut impl Write) -> std::io::Resu
             number(row.paper_top1)
         )?;
     }
-    writeln!(out, "1000 classes; counted from the built modules: products, convolutions and norms.")
+    writeln!(
+        out,
+        "1000 classes; counted from the built modules: products, convolutions and norms."
+    )?;
+    writeln!(out, "\nbuilt-in weights (--checkpoint NAME)")?;
+    for Pretrained { name, about, top1, .. } in PRETRAINED {
+        writeln!(out, "{name:<26} top-1 {top1:.3}   {about}")?;
+    }
+    Ok(())
 }
 
 fn thousands(number: usize) -> String {

@@ -13,7 +13,7 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use biformer::Error;
-use biformer::classification::{LoadOptions, LoadedClassifier, load_classifier};
+use biformer::classification::{LoadOptions, LoadedClassifier, Pretrained, load_classifier};
 use biformer::data::EvalTransform;
 use biformer::weights::resolve;
 use burn::tensor::Device;
@@ -36,6 +36,9 @@ fn load(
     device: &Device,
 ) -> anyhow::Result<LoadedClassifier> {
     let path = resolve(&args.checkpoint)?;
+    if let Some(pretrained) = Pretrained::named(&path) {
+        say(format!("{}: {}", pretrained.name, pretrained.about));
+    }
     let options = LoadOptions {
         model: args.model.clone(),
         key: match args.use_ema {

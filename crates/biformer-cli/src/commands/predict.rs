@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use biformer::Error;
-use biformer::classification::{ClassifierInfo, Prediction, predict};
+use biformer::classification::{ClassifierInfo, Prediction, class_label, predict};
 use biformer::data::{RgbImage, decode, decode_bytes, is_image_file};
 use serde::Serialize;
 use serde_json::json;
@@ -141,7 +141,7 @@ impl<'a> Printer<'a> {
 
     fn print(&mut self, path: &Path, best: &[Prediction]) -> anyhow::Result<()> {
         let mut out = stdout().lock();
-        let class = |prediction: &Prediction| self.info.classes[prediction.class].as_str();
+        let class = |prediction: &Prediction| class_label(&self.info.classes[prediction.class]);
         match self.format {
             Format::Table => {
                 for (rank, prediction) in best.iter().enumerate() {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use biformer::Error;
+use biformer::classification::Pretrained;
 use biformer::train::{Outcome, Recipe, RunFolder, train};
 use biformer::weights::resolve;
 use serde_json::json;
@@ -79,7 +80,10 @@ fn resolve_recipe(args: &TrainArgs) -> anyhow::Result<Recipe> {
     }
     args.overrides.apply(&mut recipe)?;
     recipe.data = recipe.data.as_deref().map(absolute);
-    recipe.initial_checkpoint = recipe.initial_checkpoint.as_deref().map(absolute);
+    if let Some(path) = recipe.initial_checkpoint.take() {
+        let is_file = Pretrained::named(&path).is_none();
+        recipe.initial_checkpoint = Some(if is_file { absolute(&path) } else { path });
+    }
     recipe.check()?;
     Ok(recipe)
 }

@@ -6,6 +6,7 @@ mod demo;
 mod eval;
 mod interrupt;
 mod predict;
+mod pretrained;
 mod train;
 
 use std::fs;

@@ -7,12 +7,12 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use super::{ImageClassifier, ImageClassifierConfig};
+use super::{ImageClassifier, ImageClassifierConfig, Pretrained};
 use crate::data::EvalTransform;
 use crate::models::{BiFormerConfig, MODEL_NAMES};
 use crate::weights::{
     StateDict, keys_and_shapes, load_state_dict, read_metadata, read_state_dict_from, state_dict,
-    write_safetensors,
+    write_safetensors, write_safetensors_half,
 };
 use crate::{Error, Result};
 
@@ -59,7 +59,8 @@ impl LoadedClassifier {
     }
 }
 
-/// Reads a classifier from a `.pth` or `.safetensors` file, strictly both ways.
+/// Reads a classifier from a `.pth` or `.safetensors` file, strictly both ways, or takes one of
+/// [`PRETRAINED`](super::PRETRAINED) by its name.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] if the file cannot be read, or holds another model than asked for.
@@ -68,8 +69,24 @@ pub fn load_classifier(
     options: &LoadOptions,
     device: &Device,
 ) -> Result<LoadedClassifier> {
-    let mut weights = read_state_dict_from(path, options.key.as_deref())?;
-    let metadata = read_metadata(path).unwrap_or_default();
+    let (weights, metadata) = match Pretrained::named(path) {
+        Some(pretrained) => pretrained.read()?,
+        None => {
+            let weights = read_state_dict_from(path, options.key.as_deref())?;
+            (weights, read_metadata(path).unwrap_or_default())
+        }
+    };
+    build(path, weights, &metadata, options, device)
+}
+
+/// The classifier of these weights; `path` is where they come from.
+fn build(
+    path: &Path,
+    mut weights: StateDict,
+    metadata: &BTreeMap<String, String>,
+    options: &LoadOptions,
+    device: &Device,
+) -> Result<LoadedClassifier> {
     let head_classes = match weights.get("head.weight").map(|head| head.shape.as_slice()) {
         Some(&[num_classes, _]) => num_classes,
         _ if weights.keys().any(|key| key.starts_with("optimizer.")) => {
@@ -111,7 +128,7 @@ pub fn load_classifier(
         };
         Error::checkpoint(path, format!("does not fit {name}: {mismatch}{hint}"))
     })?;
-    let info = ClassifierInfo::from_metadata(name, num_classes, &metadata)
+    let info = ClassifierInfo::from_metadata(name, num_classes, metadata)
         .map_err(|reason| Error::checkpoint(path, reason))?;
     Ok(LoadedClassifier { model, info, replaced_head })
 }
@@ -121,6 +138,16 @@ pub fn load_classifier(
 pub fn save_classifier(path: &Path, model: &ImageClassifier, info: &ClassifierInfo) -> Result<()> {
     let style = model.backbone.config.key_style();
     write_safetensors(path, &state_dict(&model.valid(), style), &info.to_metadata())
+}
+
+/// The same with numbers of 16 bits, see [`write_safetensors_half`].
+pub fn save_classifier_half(
+    path: &Path,
+    model: &ImageClassifier,
+    info: &ClassifierInfo,
+) -> Result<()> {
+    let style = model.backbone.config.key_style();
+    write_safetensors_half(path, &state_dict(&model.valid(), style), &info.to_metadata())
 }
 
 /// The model whose keys and shapes, the head aside, are those of the weights.

@@ -7,16 +7,19 @@ mod evaluate;
 mod loss;
 mod model;
 mod predict;
+mod pretrained;
 
 pub use accuracy::Accuracy;
 pub use checkpoint::{
     ClassifierInfo, LoadOptions, LoadedClassifier, guess_model, load_classifier, save_classifier,
+    save_classifier_half,
 };
 pub(crate) use evaluate::images_tensor;
 pub use evaluate::{Evaluation, evaluate};
 pub use loss::{cross_entropy, soft_target_cross_entropy};
 pub use model::{ImageClassifier, ImageClassifierConfig};
 pub use predict::{Prediction, predict};
+pub use pretrained::{PRETRAINED, Pretrained};
 
 /// Short names of the ImageNet-1K classes in the order of the official logits, that of their
 /// sorted WordNet ids. From timm (Apache-2.0) and anishathalye/imagenet-simple-labels (public
@@ -29,6 +32,14 @@ pub fn imagenet1k_classes() -> Vec<String> {
 /// order.
 pub fn imagenet1k_wordnet_ids() -> Vec<String> {
     imagenet1k().map(|(id, _)| id.to_owned()).collect()
+}
+
+/// What to call a class: the short name if it goes by the WordNet id of an ImageNet-1K class, as in
+/// subsets of that data set, else its own name.
+pub fn class_label(class: &str) -> &str {
+    let is_id = class.len() == 9 && class.starts_with('n');
+    let mut known = imagenet1k().filter(|_| is_id);
+    known.find(|(id, _)| *id == class).map_or(class, |(_, name)| name)
 }
 
 fn imagenet1k() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -45,5 +56,8 @@ mod tests {
         assert_eq!((ids.len(), names.len()), (1000, 1000));
         assert!(ids.is_sorted());
         assert_eq!((ids[0].as_str(), names[0].as_str()), ("n01440764", "tench"));
+        assert_eq!(class_label("n01440764"), "tench");
+        assert_eq!(class_label("n99999999"), "n99999999");
+        assert_eq!(class_label("cat"), "cat");
     }
 }

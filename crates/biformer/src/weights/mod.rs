@@ -19,5 +19,6 @@ pub use apply::{KeyMismatch, keys_and_shapes, load_state_dict, state_dict};
 pub use hub::resolve;
 pub use key_map::KeyStyle;
 pub use load::{read_state_dict, read_state_dict_from};
-pub use safetensors_file::{read_metadata, write_safetensors};
+pub(crate) use safetensors_file::{metadata_in, state_dict_in};
+pub use safetensors_file::{read_metadata, write_safetensors, write_safetensors_half};
 pub use state_dict::{StateDict, StateTensor};

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
+use half::f16;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -29,12 +30,43 @@ pub fn write_safetensors(
     tensors: &StateDict,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let header = header(tensors, metadata).map_err(|reason| Error::checkpoint(path, reason))?;
+    write(path, tensors, metadata, Dtype::F32, f32::to_le_bytes)
+}
+
+/// The same with numbers of 16 bits (f16): half the size, three digits.
+///
+/// # Errors
+///
+/// Like [`write_safetensors`], and if a number is beyond the range of f16.
+pub fn write_safetensors_half(
+    path: &Path,
+    tensors: &StateDict,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    for (name, tensor) in tensors {
+        let beyond = |value: &&f32| value.is_finite() && !f16::from_f32(**value).is_finite();
+        if let Some(value) = tensor.data.iter().find(beyond) {
+            let reason = format!("`{name}` holds {value}, beyond the range of f16; write f32");
+            return Err(Error::checkpoint(path, reason));
+        }
+    }
+    write(path, tensors, metadata, Dtype::F16, |value| f16::from_f32(value).to_le_bytes())
+}
+
+fn write<const BYTES: usize>(
+    path: &Path,
+    tensors: &StateDict,
+    metadata: &BTreeMap<String, String>,
+    dtype: Dtype,
+    encode: impl Fn(f32) -> [u8; BYTES],
+) -> Result<()> {
+    let header = header(tensors, metadata, dtype, BYTES);
+    let header = header.map_err(|reason| Error::checkpoint(path, reason))?;
     write_atomically(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         for element in tensors.values().flat_map(|tensor| &tensor.data) {
-            file.write_all(&element.to_le_bytes())?;
+            file.write_all(&encode(*element))?;
         }
         Ok(())
     })
@@ -52,7 +84,20 @@ pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     let read_error = |source| Error::io("read", path, source);
     let mut file = File::open(path).map_err(read_error)?;
     let file_size = file.metadata().map_err(read_error)?.len();
-    let header = read_header(path, &mut file, file_size)?;
+    metadata_of(path, &mut file, file_size)
+}
+
+/// [`read_metadata`] of a file in memory; `name` stands for it in errors.
+pub(crate) fn metadata_in(name: &Path, bytes: &[u8]) -> Result<BTreeMap<String, String>> {
+    metadata_of(name, &mut &*bytes, bytes.len() as u64)
+}
+
+fn metadata_of(
+    path: &Path,
+    file: &mut impl Read,
+    file_size: u64,
+) -> Result<BTreeMap<String, String>> {
+    let header = read_header(path, file, file_size)?;
     let header: MetadataOnly =
         serde_json::from_slice(&header).map_err(|error| damaged(path, one_line(error)))?;
     Ok(header.metadata.unwrap_or_default())
@@ -64,7 +109,17 @@ pub(super) fn read(path: &Path) -> Result<StateDict> {
     let read_error = |source| Error::io("read", path, source);
     let mut file = BufReader::new(File::open(path).map_err(read_error)?);
     let file_size = file.get_ref().metadata().map_err(read_error)?.len();
-    let header = read_header(path, &mut file, file_size)?;
+    tensors_of(path, &mut file, file_size)
+}
+
+/// All floating-point tensors of a file in memory; `name` stands for it in errors.
+pub(crate) fn state_dict_in(name: &Path, bytes: &[u8]) -> Result<StateDict> {
+    tensors_of(name, &mut &*bytes, bytes.len() as u64)
+}
+
+fn tensors_of(path: &Path, file: &mut impl Read, file_size: u64) -> Result<StateDict> {
+    let read_error = |source| Error::io("read", path, source);
+    let header = read_header(path, file, file_size)?;
     let data_start = (size_of::<u64>() + header.len()) as u64;
     let Header { tensors, .. } =
         serde_json::from_slice(&header).map_err(|error| damaged(path, one_line(error)))?;
@@ -121,6 +176,8 @@ const METADATA_KEY: &str = "__metadata__";
 fn header(
     tensors: &StateDict,
     metadata: &BTreeMap<String, String>,
+    dtype: Dtype,
+    element: usize,
 ) -> std::result::Result<Vec<u8>, String> {
     let mut entries = BTreeMap::new();
     let mut offset = 0;
@@ -130,9 +187,8 @@ fn header(
         if expected != Some(data.len()) {
             return Err(format!("`{name}` has {} elements for shape {shape:?}", data.len()));
         }
-        let end = offset + data.len() * size_of::<f32>();
-        let info =
-            TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (offset, end) };
+        let end = offset + data.len() * element;
+        let info = TensorInfo { dtype, shape: shape.clone(), data_offsets: (offset, end) };
         entries.insert(name.as_str(), HeaderEntry::Tensor(info));
         offset = end;
     }

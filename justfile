@@ -27,6 +27,10 @@ test-simd SIMD:
 test-parity:
     cargo test --workspace parity::
 
+# Kill a training run at ten random moments, resume it, compare weights and metrics
+test-kill: build
+    crates/biformer-cli/tests/kill_and_resume.sh
+
 # Documentation, warnings denied
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

@@ -21,6 +21,7 @@ fn demo_leaves_pictures_weights_and_a_contact_sheet() {
             "best.safetensors",
             "checkpoint.safetensors",
             "data",
+            "events.out.tfevents.",
             "last.safetensors",
             "metrics.jsonl",
             "predictions.png",

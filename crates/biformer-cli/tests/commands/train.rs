@@ -17,6 +17,7 @@ fn train_leaves_a_run_folder() {
         [
             "best.safetensors",
             "checkpoint.safetensors",
+            "events.out.tfevents.",
             "last.safetensors",
             "metrics.jsonl",
             "recipe.toml",

@@ -10,6 +10,7 @@ use std::time::Instant;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor};
 
+use super::tensorboard::EventLog;
 use super::{AdamW, Checkpoint, EpochMetrics, Progress, Recipe, RunFolder};
 use crate::classification::{
     ClassifierInfo, ImageClassifier, ImageClassifierConfig, LoadOptions, cross_entropy, evaluate,
@@ -98,6 +99,8 @@ pub fn train(
         folder.begin(recipe)?; // not before: a run that cannot start leaves no folder
     }
     let mut metrics = folder.read_metrics(state.progress.epoch)?;
+    let first_step = state.progress.epoch * run.data.train.batches() + state.progress.step + 1;
+    let mut events = EventLog::new(folder.root(), first_step);
     observe(Event::Started {
         train_images: run.data.train.samples.len(),
         val_images: run.data.val.samples.len(),
@@ -109,7 +112,7 @@ pub fn train(
     let seconds_before = state.progress.seconds;
     let seconds = || seconds_before + start.elapsed().as_secs_f64();
     while state.progress.epoch < recipe.epochs {
-        let Some(images_per_second) = train_epoch(&mut state, &run, observe)? else {
+        let Some(images_per_second) = train_epoch(&mut state, &run, &mut events, observe)? else {
             return state.interrupt(folder, seconds());
         };
         let Some(validation) = validate(&state, &run, observe) else {
@@ -120,6 +123,7 @@ pub fn train(
         metrics.push(epoch);
         folder.write_metrics(&metrics)?;
         state.checkpoint().write(&folder.checkpoint())?;
+        events.write_epoch(&epoch)?;
         observe(Event::Epoch(&epoch));
     }
     let best_top1 = state.progress.best_top1.unwrap_or_default();
@@ -147,6 +151,7 @@ impl Run<'_> {
 fn train_epoch(
     state: &mut State,
     run: &Run<'_>,
+    events: &mut EventLog,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<f64>> {
     let Run { recipe, data, device, .. } = run;
@@ -165,7 +170,8 @@ fn train_epoch(
         if !batch.labels.is_empty() {
             // Each step has its own seed, so that a resumed run draws the same numbers.
             device.seed(recipe.seed ^ (1 + epoch * steps + step) as u64);
-            state.train_step(&batch, recipe, lr, device)?;
+            let loss = state.train_step(&batch, recipe, lr, device)?;
+            events.write_step(epoch * steps + step + 1, loss, lr)?;
         }
         images += batch.labels.len();
         state.progress.step += 1;
@@ -358,19 +364,21 @@ impl State {
         }
     }
 
+    /// One step; returns its loss.
     fn train_step(
         &mut self,
         batch: &Batch,
         recipe: &Recipe,
         lr: f64,
         device: &Device,
-    ) -> Result<()> {
+    ) -> Result<f64> {
         let (images, targets) = to_tensors(batch, recipe.img_size, device);
         let (loss, logits) = self.step(images, targets, recipe, lr)?;
-        self.progress.loss_sum += f64::from(loss) * batch.labels.len() as f64;
+        let loss = f64::from(loss);
+        self.progress.loss_sum += loss * batch.labels.len() as f64;
         let logits = logits.into_data_as::<f32>().try_into_vec::<f32>().expect("float32 logits");
         self.progress.accuracy.update(&logits, &batch.labels);
-        Ok(())
+        Ok(loss)
     }
 
     /// Forward, loss, backward, AdamW; returns loss and logits.

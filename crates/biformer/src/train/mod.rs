@@ -6,6 +6,7 @@ mod optimizer;
 mod recipe;
 mod run;
 mod schedule;
+mod tensorboard;
 
 pub use checkpoint::{Checkpoint, Progress};
 pub(crate) use engine::State;

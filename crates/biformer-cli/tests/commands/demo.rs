@@ -27,6 +27,7 @@ fn demo_leaves_pictures_weights_and_a_contact_sheet() {
             "predictions.png",
             "recipe.toml",
             "results.csv",
+            "results.png",
         ]
     );
     let sheet = image::open(folder.path("d/predictions.png")).expect("a PNG that decodes");

@@ -22,6 +22,7 @@ fn train_leaves_a_run_folder() {
             "metrics.jsonl",
             "recipe.toml",
             "results.csv",
+            "results.png",
         ]
     );
     let recipe = fs::read_to_string(folder.path("run/recipe.toml")).expect("the recipe");

@@ -1,6 +1,7 @@
 //! Training: recipe, schedule, optimizer, engine, checkpoints.
 
 mod checkpoint;
+mod curves;
 mod engine;
 mod optimizer;
 mod recipe;

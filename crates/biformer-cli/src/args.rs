@@ -256,6 +256,12 @@ pub struct EvalArgs {
     #[arg(long, visible_alias = "batch", short = 'b', default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub batch_size: u16,
+    /// Folder for the confusion matrix (PNG, CSV) and the scores of each class (CSV)
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Show all classes, not only the worst of many
+    #[arg(long)]
+    pub per_class: bool,
     #[command(flatten)]
     pub transform: TransformArgs,
     #[command(flatten)]

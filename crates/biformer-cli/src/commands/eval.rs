@@ -1,14 +1,19 @@
 //! `biformer eval`
 
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use biformer::classification::{evaluate, imagenet1k_classes, imagenet1k_wordnet_ids};
+use biformer::Error;
+use biformer::classification::{
+    evaluate, imagenet1k_classes, imagenet1k_wordnet_ids, macro_f1, mean_per_class_accuracy,
+};
 use biformer::data::{DataLoader, ImageFolder, Split, split_folder};
 use serde_json::json;
 
+use super::eval_report::{print_table, write_files};
 use super::{Done, load, plural, print, shown};
 use crate::args::EvalArgs;
 use crate::device;
@@ -19,6 +24,10 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference();
     let folder = open(&val_folder(&args.data)?, &loaded.info.classes)?;
     let images = folder.samples.len();
+    if let Some(output) = &args.output {
+        // Before the work: a folder that cannot be written is known at once.
+        fs::create_dir_all(output).map_err(|e| Error::io("create the folder", output, e))?;
+    }
     let loader = DataLoader {
         samples: folder.samples,
         batch_size: args.batch_size.into(),
@@ -49,6 +58,12 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     };
     let seconds = start.elapsed().as_secs_f64();
 
+    print_table(&result.confusion, &loaded.info.classes, args.per_class)?;
+    if let Some(output) = &args.output {
+        write_files(output, &result.confusion, &loaded.info.classes)?;
+        say(format!("confusion matrix and per_class.csv: {}", shown(output)));
+    }
+    let classes = result.confusion.per_class();
     print(format_args!(
         "{}  {}  top1 {:.4}  top5 {:.4}  loss {:.4}",
         loaded.info.model,
@@ -61,12 +76,14 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         "val_top1": result.accuracy.top1(),
         "val_top5": result.accuracy.top5(),
         "val_loss": result.loss,
+        "mean_per_class_accuracy": mean_per_class_accuracy(&classes),
+        "macro_f1": macro_f1(&classes),
         "images": result.accuracy.images,
         "skipped": result.skipped,
         "seconds": seconds,
         "images_per_second": result.accuracy.images as f64 / seconds,
         "model": loaded.info.model,
-        "output": null,
+        "output": args.output.as_deref().map(shown),
         "checkpoint": args.checkpoint.checkpoint,
         "data": shown(&args.data),
     });
@@ -75,7 +92,7 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
 }
 
 /// The pictures, labelled with the model's classes.
-fn open(folder: &Path, classes: &[String]) -> Result<ImageFolder, biformer::Error> {
+fn open(folder: &Path, classes: &[String]) -> Result<ImageFolder, Error> {
     // The folders of ImageNet and its subsets are WordNet ids, not the names that people read.
     if classes == imagenet1k_classes()
         && let Ok(found) = ImageFolder::open_with_classes(folder, &imagenet1k_wordnet_ids())
@@ -86,7 +103,7 @@ fn open(folder: &Path, classes: &[String]) -> Result<ImageFolder, biformer::Erro
 }
 
 /// A data set with a `val` folder, or the folder of classes itself.
-fn val_folder(data: &Path) -> Result<PathBuf, biformer::Error> {
+fn val_folder(data: &Path) -> Result<PathBuf, Error> {
     match split_folder(data, Split::Val) {
         Ok(folder) => Ok(folder),
         Err(_) if data.is_dir() => Ok(data.to_owned()),

@@ -3,6 +3,7 @@
 pub mod benchmark;
 pub mod demo;
 pub mod eval;
+mod eval_report;
 pub mod export;
 pub mod info;
 pub mod predict;

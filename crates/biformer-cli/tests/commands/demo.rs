@@ -21,11 +21,13 @@ fn demo_leaves_pictures_weights_and_a_contact_sheet() {
             "best.safetensors",
             "checkpoint.safetensors",
             "data",
+            "events.out.tfevents.",
             "last.safetensors",
             "metrics.jsonl",
             "predictions.png",
             "recipe.toml",
             "results.csv",
+            "results.png",
         ]
     );
     let sheet = image::open(folder.path("d/predictions.png")).expect("a PNG that decodes");

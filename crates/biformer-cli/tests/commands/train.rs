@@ -17,10 +17,12 @@ fn train_leaves_a_run_folder() {
         [
             "best.safetensors",
             "checkpoint.safetensors",
+            "events.out.tfevents.",
             "last.safetensors",
             "metrics.jsonl",
             "recipe.toml",
             "results.csv",
+            "results.png",
         ]
     );
     let recipe = fs::read_to_string(folder.path("run/recipe.toml")).expect("the recipe");

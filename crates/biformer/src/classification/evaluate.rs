@@ -3,16 +3,17 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
 
-use super::{Accuracy, ImageClassifier, cross_entropy};
+use super::{Accuracy, ConfusionMatrix, ImageClassifier, cross_entropy};
 use crate::data::{Batch, DataLoader, EvalTransform};
 
 /// Result of [`evaluate`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evaluation {
     /// Hits over all pictures.
     pub accuracy: Accuracy,
+    /// Classes taken for each other.
+    pub confusion: ConfusionMatrix,
     /// Mean cross entropy without label smoothing.
     pub loss: f64,
     /// Pictures left out because they cannot be decoded.
@@ -43,8 +44,9 @@ pub fn evaluate(
         let logits = model.forward(images);
         let loss: f32 = cross_entropy(logits.clone(), targets, 0.0).into_scalar();
         loss_sum += f64::from(loss) * labels.len() as f64;
-        let logits = logits.into_data_as::<f32>().try_into_vec().expect("float32 logits");
+        let logits: Vec<f32> = logits.into_data_as::<f32>().try_into_vec().expect("float32 logits");
         evaluation.accuracy.update(&logits, &labels);
+        evaluation.confusion.update(&logits, &labels);
     }
     evaluation.loss = loss_sum / evaluation.accuracy.images.max(1) as f64;
     Some(evaluation)

@@ -3,23 +3,27 @@
 mod accuracy;
 mod checkpoint;
 pub mod color_histogram;
+mod confusion_matrix;
 mod evaluate;
 mod loss;
 mod model;
 mod predict;
 mod pretrained;
+mod report;
 
 pub use accuracy::Accuracy;
 pub use checkpoint::{
     ClassifierInfo, LoadOptions, LoadedClassifier, guess_model, load_classifier, save_classifier,
     save_classifier_half,
 };
+pub use confusion_matrix::{ClassScores, ConfusionMatrix, macro_f1, mean_per_class_accuracy};
 pub(crate) use evaluate::images_tensor;
 pub use evaluate::{Evaluation, evaluate};
 pub use loss::{cross_entropy, soft_target_cross_entropy};
 pub use model::{ImageClassifier, ImageClassifierConfig};
 pub use predict::{Prediction, predict};
 pub use pretrained::{PRETRAINED, Pretrained};
+pub use report::{ConfusionTable, write_per_class_csv};
 
 /// Short names of the ImageNet-1K classes in the order of the official logits, that of their
 /// sorted WordNet ids. From timm (Apache-2.0) and anishathalye/imagenet-simple-labels (public

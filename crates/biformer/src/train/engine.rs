@@ -12,6 +12,7 @@ use burn::tensor::Device;
 
 use super::pictures::Pictures;
 use super::state::State;
+use super::tensorboard::EventLog;
 use super::{EpochMetrics, Progress, Recipe, RunFolder};
 use crate::Result;
 use crate::classification::evaluate;
@@ -97,6 +98,8 @@ pub fn train(
         folder.begin(recipe)?; // not before: a run that cannot start leaves no folder
     }
     let mut metrics = folder.read_metrics(state.progress.epoch)?;
+    let first_step = state.progress.epoch * run.pictures.steps(recipe) + state.progress.step + 1;
+    let mut events = EventLog::new(folder.root(), first_step);
     observe(Event::Started {
         train_images: run.pictures.train.samples.len(),
         val_images: run.pictures.val.samples.len(),
@@ -112,7 +115,7 @@ pub fn train(
     let seconds_before = state.progress.seconds;
     let seconds = || seconds_before + start.elapsed().as_secs_f64();
     while state.progress.epoch < recipe.total_epochs() {
-        let Some(images_per_second) = train_epoch(&mut state, &run, observe)? else {
+        let Some(images_per_second) = train_epoch(&mut state, &run, &mut events, observe)? else {
             return state.interrupt(folder, seconds());
         };
         let Some(validation) = validate(&state, &run, observe)? else {
@@ -123,6 +126,7 @@ pub fn train(
         metrics.push(epoch);
         folder.write_metrics(&metrics)?;
         state.checkpoint().write(&folder.checkpoint())?;
+        events.write_epoch(&epoch)?;
         observe(Event::Epoch(&epoch));
     }
     let best_top1 = state.progress.best_top1.unwrap_or_default();
@@ -150,6 +154,7 @@ impl Run<'_> {
 fn train_epoch(
     state: &mut State,
     run: &Run<'_>,
+    events: &mut EventLog,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<f64>> {
     let Run { recipe, pictures, .. } = run;
@@ -163,18 +168,24 @@ fn train_epoch(
     let mut images = 0;
     for step in first..steps {
         let lr = recipe.lr_at(epoch, step, steps);
-        let before = state.progress.accuracy.images;
+        let before = state.progress;
         if state.update(run, &mut batches, lr, observe)?.is_break() {
             return Ok(None);
         }
-        images += state.progress.accuracy.images - before;
+        let progress = &state.progress;
+        let seen = progress.accuracy.images - before.accuracy.images;
+        if seen > 0 {
+            let loss = (progress.loss_sum - before.loss_sum) / seen as f64;
+            events.write_step(epoch * steps + step + 1, loss, lr)?;
+        }
+        images += seen;
         observe(Event::Step(StepMetrics {
             epoch: epoch + 1,
             epochs: recipe.total_epochs(),
             step: step + 1,
             steps,
-            loss: state.progress.mean_loss(),
-            top1: state.progress.accuracy.top1(),
+            loss: progress.mean_loss(),
+            top1: progress.accuracy.top1(),
             lr,
             images_per_second: images as f64 / start.elapsed().as_secs_f64(),
         }));

@@ -1,6 +1,7 @@
 //! Training: recipe, schedule, optimizer, engine, checkpoints.
 
 mod checkpoint;
+mod curves;
 mod ema;
 mod engine;
 mod gradients;
@@ -12,6 +13,7 @@ mod recipe_check;
 mod run;
 mod schedule;
 mod state;
+mod tensorboard;
 
 pub use checkpoint::{Checkpoint, Progress};
 pub use ema::{ModelEma, ema_decay};

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Recipe;
+use super::curves::draw_curves;
 use crate::files::write_atomically;
+use crate::visualize::write_png;
 use crate::{Error, Result};
 
 /// One line of `results.csv` and `metrics.jsonl`.
@@ -121,7 +123,7 @@ impl RunFolder {
         Ok(metrics)
     }
 
-    /// Writes `metrics.jsonl` and `results.csv`.
+    /// Writes `metrics.jsonl`, `results.csv` and, once there is an epoch, `results.png`.
     pub fn write_metrics(&self, metrics: &[EpochMetrics]) -> Result<()> {
         write_atomically(&self.root.join("metrics.jsonl"), |file| {
             for line in metrics {
@@ -153,6 +155,10 @@ impl RunFolder {
                 )?;
             }
             Ok(())
-        })
+        })?;
+        if metrics.is_empty() {
+            return Ok(());
+        }
+        write_png(&self.root.join("results.png"), &draw_curves(metrics))
     }
 }

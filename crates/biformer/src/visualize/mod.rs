@@ -1,8 +1,13 @@
-//! Pictures about predictions.
+//! Pictures about training and predictions.
 
+mod canvas;
+mod charts;
+mod confusion_matrix;
 mod contact_sheet;
 mod text;
 
+pub use charts::{Chart, Curve, draw_charts};
+pub use confusion_matrix::{Confusions, draw_confusions};
 pub use contact_sheet::{Tile, contact_sheet};
 
 use std::io::{Cursor, Write};

@@ -1,0 +1,155 @@
+//! Curves over epochs, in panels side by side.
+
+use std::ops::Range;
+
+use image::{Rgb, RgbImage};
+use plotters::prelude::*;
+
+use super::canvas::Canvas;
+
+/// Size of a panel.
+const PANEL: [u32; 2] = [520, 400];
+
+const INK: RGBColor = RGBColor(32, 33, 36);
+const GRID: RGBColor = RGBColor(225, 226, 230);
+const AXIS: RGBColor = RGBColor(150, 152, 158);
+
+/// A panel with one or more curves.
+#[derive(Debug, Clone)]
+pub struct Chart<'a> {
+    /// What the curves show.
+    pub title: &'a str,
+    /// At most ten, told apart by colour.
+    pub curves: Vec<Curve<'a>>,
+}
+
+/// Values over epochs.
+#[derive(Debug, Clone)]
+pub struct Curve<'a> {
+    /// Name in the legend.
+    pub name: &'a str,
+    /// Epoch and value; values that are no finite numbers leave a gap.
+    pub points: Vec<(usize, f64)>,
+}
+
+/// Draws `charts` side by side.
+///
+/// # Panics
+/// If there are no charts.
+pub fn draw_charts(charts: &[Chart<'_>]) -> RgbImage {
+    assert!(!charts.is_empty(), "charts: got: 0, expected: at least 1");
+    let [width, height] = PANEL;
+    let mut picture =
+        RgbImage::from_pixel(width * charts.len() as u32, height, Rgb([255, 255, 255]));
+    {
+        let canvas = Canvas(&mut picture).into_drawing_area();
+        for (panel, chart) in canvas.split_evenly((1, charts.len())).iter().zip(charts) {
+            draw_chart(panel, chart).expect("drawing in memory cannot fail");
+        }
+    }
+    picture
+}
+
+type Panel<'a> = DrawingArea<Canvas<'a>, plotters::coord::Shift>;
+type Drawn<'a> = Result<(), DrawingAreaErrorKind<<Canvas<'a> as DrawingBackend>::ErrorType>>;
+
+fn draw_chart<'a>(panel: &Panel<'a>, chart: &Chart<'_>) -> Drawn<'a> {
+    // The canvas has one font in one size.
+    let text = ("monospace", 16).into_font().color(&INK);
+    let title = ("monospace", 16, FontStyle::Bold).into_font().color(&INK);
+    let mut axes = ChartBuilder::on(panel)
+        .caption(chart.title, title)
+        .margin(14)
+        .margin_right(24)
+        .x_label_area_size(46)
+        .y_label_area_size(72)
+        .build_cartesian_2d(epochs(chart), values(chart))?;
+    axes.configure_mesh()
+        .x_desc("epoch")
+        .x_labels(8)
+        .y_labels(6)
+        .y_label_formatter(&|value| short(*value))
+        .max_light_lines(0)
+        .bold_line_style(GRID)
+        .axis_style(AXIS)
+        .label_style(text.clone())
+        .axis_desc_style(text.clone())
+        .draw()?;
+    for (number, curve) in chart.curves.iter().enumerate() {
+        let color = color(number);
+        let style = ShapeStyle::from(color).stroke_width(2);
+        for part in curve.points.split(|(_, value)| !value.is_finite()) {
+            let part = part.iter().map(|&(epoch, value)| (epoch as i32, value));
+            axes.draw_series(LineSeries::new(part.clone(), style))?;
+            // An epoch alone has no line.
+            if part.len() == 1 {
+                axes.draw_series(part.map(|point| Circle::new(point, 3, color.filled())))?;
+            }
+        }
+        axes.draw_series(std::iter::empty::<Circle<(i32, f64), i32>>())?
+            .label(curve.name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    }
+    axes.configure_series_labels()
+        .position(legend_position(chart))
+        .margin(6)
+        .legend_area_size(26)
+        .background_style(WHITE.mix(0.85))
+        .border_style(GRID)
+        .label_font(text)
+        .draw()
+}
+
+/// The first ten categories of d3, as matplotlib has them.
+fn color(number: usize) -> RGBColor {
+    let colorous::Color { r, g, b } = colorous::CATEGORY10[number % 10];
+    RGBColor(r, g, b)
+}
+
+/// From 0, the start of the run. (From any other number `plotters` draws lines beside the chart.)
+fn epochs(chart: &Chart<'_>) -> Range<i32> {
+    let epochs = chart.curves.iter().flat_map(|curve| &curve.points).map(|point| point.0);
+    0..epochs.max().unwrap_or(0).max(1) as i32
+}
+
+/// What the curves reach, with a little room above and below.
+fn values(chart: &Chart<'_>) -> Range<f64> {
+    let values = finite(chart);
+    let low = values.clone().fold(f64::INFINITY, f64::min);
+    let high = values.fold(f64::NEG_INFINITY, f64::max);
+    if low > high {
+        return 0.0..1.0; // there are none
+    }
+    let room = match 0.05 * (high - low) {
+        0.0 => 0.1 * high.abs().max(1e-3),
+        room => room,
+    };
+    low - room..high + room
+}
+
+fn finite<'a>(chart: &'a Chart<'_>) -> impl Iterator<Item = f64> + Clone + 'a {
+    let values = chart.curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
+    values.filter(|value| value.is_finite())
+}
+
+/// Where curves that go up, or down, leave room at their end.
+fn legend_position(chart: &Chart<'_>) -> SeriesLabelPosition {
+    let rises = |curve: &Curve<'_>| match curve.points[..] {
+        [(_, first), .., (_, last)] => last > first,
+        _ => false,
+    };
+    if chart.curves.iter().any(rises) {
+        SeriesLabelPosition::LowerRight
+    } else {
+        SeriesLabelPosition::UpperRight
+    }
+}
+
+/// A number of few digits, as a person would write it at an axis.
+fn short(value: f64) -> String {
+    if value != 0.0 && (value.abs() < 1e-2 || value.abs() >= 1e5) {
+        return format!("{value:.1e}");
+    }
+    let digits = format!("{value:.4}");
+    digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

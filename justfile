@@ -21,7 +21,7 @@ test:
 
 # Operators and parity with the vectors of a lesser processor: avx2 or scalar
 test-simd SIMD:
-    BIFORMER_SIMD={{SIMD}} cargo test --workspace --test agreement --test agreement_products --test gradients --test edge_cases --test official
+    BIFORMER_SIMD={{SIMD}} cargo test --workspace --test agreement --test gradients --test edge_cases --test official
 
 # Agreement with the official code; BIFORMER_FIXTURES names another folder of fixtures
 test-parity:

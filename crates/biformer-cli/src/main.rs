@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 
 /// Tells the allocator to keep what is freed: the next step takes buffers of the same sizes.
 /// Given back and taken anew, they cost a training step a quarter of its time in page faults.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "the allocator is a C library")]
 fn keep_memory() {
     /// `mi_option_purge_delay`; −1 means never.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;

@@ -55,6 +55,22 @@ pub(crate) fn for_each(count: usize, task: impl Fn(usize) + Sync + Send) {
     }
 }
 
+/// Runs `task` for each whole chunk of `len` values, with its number, in at most `tasks` tasks.
+pub(crate) fn for_each_chunk<T: Send>(
+    values: &mut [T],
+    len: usize,
+    tasks: usize,
+    task: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
+    let run = |(index, chunk): (usize, &mut [T])| task(index, chunk);
+    if tasks == 1 {
+        values.chunks_exact_mut(len).enumerate().for_each(run);
+    } else {
+        let least = (values.len() / len).div_ceil(tasks).max(1);
+        values.par_chunks_exact_mut(len).with_min_len(least).enumerate().for_each(run);
+    }
+}
+
 /// How many tasks to make of `work` multiply-adds (or operations as dear) if none may have less
 /// than `least`.
 ///
@@ -77,10 +93,10 @@ pub(crate) fn part(total: usize, count: usize, index: usize) -> Range<usize> {
 pub(crate) struct Target(*mut f32);
 
 // SAFETY: the tasks write disjoint parts; whoever dereferences the pointer says so.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "threads share the pointer")]
 unsafe impl Sync for Target {}
 // SAFETY: as above.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "threads share the pointer")]
 unsafe impl Send for Target {}
 
 impl Target {

@@ -4,7 +4,7 @@
 //! inlined into it (`#[inline(always)]`); closures are not always, so kernels have few. The widest
 //! set that the processor has is taken; `BIFORMER_SIMD` forces a lower one.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "loads, stores and hints take pointers")]
 
 use std::sync::OnceLock;
 
@@ -64,7 +64,7 @@ fn arch() -> Arch {
 
 fn chosen() -> Result<Arch, String> {
     let Some(wanted) = std::env::var(VARIABLE).ok().filter(|wanted| !wanted.is_empty()) else {
-        return Ok(Arch::new());
+        return Ok(available()[0]);
     };
     let available = available();
     available.iter().copied().find(|&arch| name(arch) == wanted).ok_or_else(|| {
@@ -75,9 +75,14 @@ fn chosen() -> Result<Arch, String> {
 
 /// What this processor offers, widest first.
 fn available() -> Vec<Arch> {
-    let mut all = vec![Arch::new()];
+    let mut all = Vec::new();
     #[cfg(target_arch = "x86_64")]
-    all.extend(pulp::x86::V3::try_new().map(Arch::V3));
+    {
+        all.extend(pulp::x86::V4::try_new().map(Arch::V4));
+        all.extend(pulp::x86::V3::try_new().map(Arch::V3));
+    }
+    #[cfg(target_arch = "aarch64")]
+    all.extend(pulp::aarch64::Neon::try_new().map(Arch::Neon));
     all.push(Arch::Scalar);
     all
 }

@@ -37,14 +37,10 @@ impl MlpConfig {
 }
 
 impl Mlp {
-    /// # Shapes
-    /// - x: `[batch, height, width, channels]`
-    /// - output: like `x`
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.forward_fused(x, None, None)
-    }
-
     /// residual + mlp(norm(x)); what is `None` is left out.
+    ///
+    /// # Shapes
+    /// - x, residual, output: `[batch, height, width, channels]`
     pub fn forward_fused(
         &self,
         x: Tensor<4>,

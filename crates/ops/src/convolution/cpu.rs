@@ -10,7 +10,7 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{ConvolutionOptions, Window};
-use crate::flex::{contiguous, tensor, values};
+use crate::flex::{contiguous, leads_forward, tensor, values};
 use crate::linear;
 use crate::matmul::{self, Block, Epilogue, Matrix, Panels, Rows};
 
@@ -116,8 +116,8 @@ struct Patches {
 
 impl Patches {
     fn new(x: &FlexTensor, window: Window) -> Self {
-        let positive = x.layout().strides().iter().all(|&stride| stride >= 0);
-        let x = if positive { x.clone() } else { x.to_contiguous() };
+        // Pictures come channels-first: they are read as they are, too.
+        let x = if leads_forward(x) { x.clone() } else { x.to_contiguous() };
         let [batch, height, width, channels] = x.layout().shape().dims();
         let strides = std::array::from_fn(|i| x.layout().strides()[i] as usize);
         let (rows, cols) = (window.count(height), window.count(width));

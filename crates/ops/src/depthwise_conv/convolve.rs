@@ -5,7 +5,7 @@
 //! of the input once for each row of the kernel. A strip is finished from top to bottom, sixty-four
 //! channels at a time, so that the rows it shares with the next one are still near.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "strips are read and written through pointers")]
 
 use std::ops::Range;
 

@@ -4,7 +4,7 @@
 //! registers while the kernel's rows of sums come and go. The sums of one task lie in the first
 //! cache, in the order of packed taps.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "strips and sums are accessed through pointers")]
 
 use std::ops::Range;
 

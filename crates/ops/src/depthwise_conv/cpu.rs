@@ -6,13 +6,13 @@
 //! and the sums of the chunks are added in order, so that results do not depend on the number
 //! of threads.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "tasks write their rows of one output")]
 
 use burn::backend::flex::FlexTensor;
 
 use super::convolve::{BLOCK, Convolution, Residual};
 use super::correlate::Correlation;
-use crate::flex::{contiguous, tensor, values as numbers};
+use crate::flex::{channels_last, contiguous, tensor, values as numbers};
 use crate::parallel::{Target, for_each, part, tasks};
 use crate::simd::{dispatch, lanes};
 
@@ -211,13 +211,4 @@ fn run(x: Map, taps: &Taps, residual: Option<Residual>, output: *mut f32) {
             dispatch(Convolution { x, taps, residual, output: output.at(0), n, rows });
         }
     });
-}
-
-/// The tensor itself if kernels can read it in place, else a copy.
-fn channels_last(tensor: FlexTensor) -> FlexTensor {
-    let strides = tensor.layout().strides();
-    match strides.iter().all(|&stride| stride >= 0) && strides[3] == 1 {
-        true => tensor,
-        false => tensor.to_contiguous(),
-    }
 }

@@ -1,6 +1,6 @@
 //! GELU of float32, vectorised: one task = some tens of thousands of numbers.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "tasks write their numbers of one output")]
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use burn::backend::flex::FlexTensor;
 use crate::flex::{contiguous, tensor, values};
 use crate::math;
 use crate::parallel::{Target, for_each, part, tasks};
-use crate::simd::{Simd, WithSimd, dispatch, store};
+use crate::simd::{Simd, WithSimd, dispatch, store, store_some};
 
 /// Numbers of a task below which a thread costs more than it brings.
 const TASK: usize = 1 << 14;
@@ -70,7 +70,7 @@ impl WithSimd for Forward<'_> {
         }
         let y = math::gelu(simd, simd.partial_load_f32s(rest));
         // SAFETY: as above.
-        unsafe { store_first(simd, output, rest.len(), y) };
+        unsafe { store_some(simd, output, y, rest.len()) };
     }
 }
 
@@ -98,18 +98,6 @@ impl WithSimd for Backward<'_> {
         let slope = math::gelu_derivative(simd, simd.partial_load_f32s(rest));
         let dx = simd.mul_f32s(simd.partial_load_f32s(grad_rest), slope);
         // SAFETY: as above.
-        unsafe { store_first(simd, output, rest.len(), dx) };
+        unsafe { store_some(simd, output, dx, rest.len()) };
     }
-}
-
-/// Writes the first `count` numbers of a vector, fewer than it has.
-///
-/// # Safety
-/// They can be written.
-#[inline(always)]
-unsafe fn store_first<S: Simd>(simd: S, target: *mut f32, count: usize, vector: S::f32s) {
-    let mut numbers = [0.0; 16]; // the longest vector
-    simd.partial_store_f32s(&mut numbers[..count], vector);
-    // SAFETY: the caller's.
-    unsafe { target.copy_from_nonoverlapping(numbers.as_ptr(), count) };
 }

@@ -4,7 +4,7 @@
 //! again for the result. Sums run in four vectors side by side, because an addition takes
 //! four cycles; what does not fill a vector is added number by number.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "vectors of a row are accessed through pointers")]
 
 use crate::simd::{Simd, load, mul_add, store};
 

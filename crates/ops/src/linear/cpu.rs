@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::LinearOptions;
 use crate::flex::{contiguous, tensor, values};
 use crate::layer_norm::cpu::normalize_rows;
-use crate::matmul::{self, Block, Epilogue, Matrix, Panels, Residual, Rows};
+use crate::matmul::{self, Block, Epilogue, Matrix, Panels, Rows};
 
 /// Tokens whose products are added up in one go for the gradient of a weight.
 const CHUNK: usize = 1024;
@@ -17,13 +17,10 @@ const CHUNK: usize = 1024;
 pub(crate) fn pack(weight: &FlexTensor) -> FlexTensor {
     let [dim_in, dim_out] = weight.layout().shape().dims();
     let width = matmul::panel_width();
-    tensor(pack_values(&contiguous(weight)), [dim_out.div_ceil(width), dim_in, width])
-}
-
-fn pack_values(weight: &FlexTensor) -> Vec<f32> {
-    let [dim_in, dim_out] = weight.layout().shape().dims();
-    let block = Block { values: values(weight), row_stride: dim_out, col_stride: 1 };
-    matmul::pack(block, dim_in, dim_out)
+    let weight = contiguous(weight);
+    let block = Block { values: values(&weight), row_stride: dim_out, col_stride: 1 };
+    let panels = matmul::pack(block, dim_in, dim_out);
+    tensor(panels, [dim_out.div_ceil(width), dim_in, width])
 }
 
 /// See [`linear`](fn@crate::linear).
@@ -39,7 +36,7 @@ pub(crate) fn fused(
     let x = contiguous(x);
     let bias = options.bias.then(|| contiguous(bias));
     let residual = options.residual.then(|| contiguous(residual));
-    let residual = residual.as_ref().map(|x| Residual { values: values(x), stride: dim_out });
+    let residual = residual.as_ref().map(values);
     let bias = bias.as_ref().map(values);
     let epilogue = Epilogue { bias, gelu, residual, accumulate: false };
     let [_, dim_in, _] = panels.layout().shape().dims();

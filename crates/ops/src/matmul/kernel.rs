@@ -5,11 +5,11 @@
 //! that two loads of B and `MR` of A feed `2 · MR` multiply-adds. The epilogue works on the sums
 //! before they are written.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "a tile is read and written through pointers")]
 
 use super::Epilogue;
 use crate::math;
-use crate::simd::{Simd, load, mul_add, prefetch, store};
+use crate::simd::{Simd, load, load_some, mul_add, prefetch, store_some};
 
 /// Numbers of a cache line.
 pub(super) const LINE: usize = 16;
@@ -110,11 +110,12 @@ pub(super) unsafe fn compute<S: Simd>(simd: S, rows: usize, tile: Tile, epilogue
 /// The numbers of the bias for the columns of the tile.
 #[inline(always)]
 fn bias<S: Simd>(simd: S, tile: Tile, epilogue: &Epilogue) -> (S::f32s, S::f32s) {
-    let zero = simd.splat_f32s(0.0);
-    epilogue.bias.map_or((zero, zero), |bias| {
-        let [_, column] = tile.origin;
-        (partial_load(simd, bias, column), partial_load(simd, bias, column + S::F32_LANES))
-    })
+    let Some(bias) = epilogue.bias else { return (simd.splat_f32s(0.0), simd.splat_f32s(0.0)) };
+    let first = bias.as_ptr().wrapping_add(tile.origin[1]);
+    let second = first.wrapping_add(S::F32_LANES);
+    let rest = tile.columns.saturating_sub(S::F32_LANES);
+    // SAFETY: there is a number for each column of C.
+    unsafe { (load_some(simd, first, tile.columns), load_some(simd, second, rest)) }
 }
 
 /// Activation and residual of one row of a tile, then to memory.
@@ -129,39 +130,25 @@ unsafe fn finish<S: Simd>(
     let [first_row, column] = tile.origin;
     for (v, sum) in sums.into_iter().enumerate() {
         let offset = v * S::F32_LANES;
+        if offset >= tile.columns {
+            break;
+        }
+        let count = tile.columns - offset;
         let mut x = sum;
         if epilogue.gelu {
             x = math::gelu(simd, x);
         }
-        if let Some(residual) = epilogue.residual {
-            let start = (first_row + row) * residual.stride + column + offset;
-            x = simd.add_f32s(x, partial_load(simd, residual.values, start));
-        }
         // SAFETY: the caller's; of the last vector only the columns of C are accessed.
         unsafe {
-            let target = tile.c.add(row * tile.c_stride + offset);
-            if offset + S::F32_LANES <= tile.columns {
-                if epilogue.accumulate {
-                    x = simd.add_f32s(x, load(simd, target));
-                }
-                store(simd, target, x);
-            } else if offset < tile.columns {
-                let target = std::slice::from_raw_parts_mut(target, tile.columns - offset);
-                if epilogue.accumulate {
-                    x = simd.add_f32s(x, simd.partial_load_f32s(target));
-                }
-                simd.partial_store_f32s(target, x);
+            if let Some(residual) = epilogue.residual {
+                let start = (first_row + row) * tile.c_stride + column + offset;
+                x = simd.add_f32s(x, load_some(simd, residual.as_ptr().add(start), count));
             }
+            let target = tile.c.add(row * tile.c_stride + offset);
+            if epilogue.accumulate {
+                x = simd.add_f32s(x, load_some(simd, target, count));
+            }
+            store_some(simd, target, x, count);
         }
-    }
-}
-
-/// A vector from `start` on; zeros, or other numbers of `values`, stand where it ends.
-#[inline(always)]
-fn partial_load<S: Simd>(simd: S, values: &[f32], start: usize) -> S::f32s {
-    match values.get(start..start + S::F32_LANES) {
-        // SAFETY: the slice has as many numbers as a vector.
-        Some(values) => unsafe { load(simd, values.as_ptr()) },
-        None => simd.partial_load_f32s(values.get(start..).unwrap_or_default()),
     }
 }

@@ -5,7 +5,7 @@
 //! second cache: normalised rows, or the patches of a convolution. The inner dimension is never
 //! split, so that a number of C is one sum in one order, whatever the number of threads.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "tasks write their tiles of one output")]
 
 mod kernel;
 
@@ -15,7 +15,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::parallel::{self, Target, part};
-use crate::simd::{Simd, WithSimd, dispatch};
+use crate::simd::{Simd, WithSimd, dispatch, lanes};
 
 /// Vectors side by side in a tile.
 const PANEL_VECTORS: usize = 2;
@@ -40,17 +40,10 @@ pub(crate) struct Epilogue<'a> {
     /// `[columns]`
     pub bias: Option<&'a [f32]>,
     pub gelu: bool,
-    pub residual: Option<Residual<'a>>,
+    /// Like C.
+    pub residual: Option<&'a [f32]>,
     /// Whether the former number of C is added.
     pub accumulate: bool,
-}
-
-/// A matrix like C.
-#[derive(Clone, Copy)]
-pub(crate) struct Residual<'a> {
-    pub values: &'a [f32],
-    /// Distance of two rows.
-    pub stride: usize,
 }
 
 /// A, row by row.
@@ -79,16 +72,7 @@ impl Rows for Matrix<'_> {
 
 /// Columns of a panel.
 pub(crate) fn panel_width() -> usize {
-    struct Width;
-    impl WithSimd for Width {
-        type Output = usize;
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            PANEL_VECTORS * S::F32_LANES
-        }
-    }
-    dispatch(Width)
+    PANEL_VECTORS * lanes()
 }
 
 /// Panels of the matrix whose number at (i, j) is `values[i * row_stride + j * col_stride]`.
@@ -136,6 +120,8 @@ fn run(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue, c: *mut f32) 
     let width = panel_width();
     let panels = b.columns.div_ceil(width);
     assert!(b.values.len() >= panels * b.inner * width, "matmul: panels too short");
+    assert!(epilogue.bias.is_none_or(|x| x.len() >= b.columns), "matmul: bias too short");
+    assert!(epilogue.residual.is_none_or(|x| x.len() >= rows * b.columns), "matmul: residual");
     let threads = rayon::current_num_threads();
     let plan = Plan::new(rows, panels, b.inner * width, threads);
     let target = Target::new(c);

@@ -1,12 +1,13 @@
 //! Burn's tensors as the kernels see them.
 
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 
 use super::backward::{self, Saved};
 use super::layout::{Map, Problem};
 use super::{RoutedAttentionOptions, forward, tile};
 use crate::RegionGrid;
+use crate::flex::{channels_last, tensor};
 
 /// Who attends to whom: what the operator takes beside its tensors.
 #[derive(Clone, Debug)]
@@ -39,7 +40,7 @@ pub(crate) fn forward_with_sums(
     let [query, key, value] = [query, key, value].map(|map| Source::new(map, routing.slack(map)));
     let problem = routing.problem(&query, &key, &value);
     let (output, log_sums) = forward::attend(&problem, log_sums);
-    (tensor(output, query.tensor.layout().shape().dims()), log_sums)
+    (tensor(output, query.shape()), log_sums)
 }
 
 /// The gradients of query, key and value under the gradient of the output.
@@ -54,8 +55,8 @@ pub(crate) fn backward(
     let [output, grad] = [output, grad].map(|map| Source::new(map, routing.slack(map)));
     let problem = routing.problem(&query, &key, &value);
     let saved = Saved { output: output.map(), log_sums };
-    let shape = query.tensor.layout().shape().dims();
-    backward::gradients(&problem, &saved, grad.map()).map(|gradient| tensor(gradient, shape))
+    let gradients = backward::gradients(&problem, &saved, grad.map());
+    gradients.map(|gradient| tensor(gradient, query.shape()))
 }
 
 impl Routing {
@@ -77,7 +78,7 @@ impl Routing {
     }
 
     fn problem<'a>(&'a self, query: &'a Source, key: &'a Source, value: &'a Source) -> Problem<'a> {
-        let [batch, height, width, channels] = query.tensor.layout().shape().dims();
+        let [batch, height, width, channels] = query.shape();
         let regions = self.grid.regions();
         // The kernels do not check what they read.
         assert!(self.topk > 0, "routed_attention: got topk 0, expected at least 1");
@@ -88,8 +89,7 @@ impl Routing {
             "routed_attention: regions"
         );
         for other in [key, value] {
-            let dims: [usize; 4] = other.tensor.layout().shape().dims();
-            assert_eq!(dims, [batch, height, width, channels], "routed_attention: key and value");
+            assert_eq!(other.shape(), query.shape(), "routed_attention: key and value");
         }
         Problem {
             batch,
@@ -109,7 +109,7 @@ impl Routing {
 
 /// A map whose channels lie side by side, with numbers behind its last token that may be read.
 pub(crate) struct Source {
-    pub tensor: FlexTensor,
+    tensor: FlexTensor,
     /// A copy, where the tensor ends with its last token.
     longer: Option<Vec<f32>>,
 }
@@ -117,21 +117,19 @@ pub(crate) struct Source {
 impl Source {
     /// A map behind whose last token at least `slack` numbers can be read.
     pub fn new(tensor: &FlexTensor, slack: usize) -> Self {
-        let positive = tensor.layout().strides().iter().all(|&stride| stride >= 0);
-        let tensor = match positive && tensor.layout().strides()[3] == 1 {
-            true => tensor.clone(),
-            false => tensor.to_contiguous(),
-        };
-        let source = Self { tensor, longer: None };
-        let dims: [usize; 4] = source.tensor.layout().shape().dims();
-        let strides = source.strides();
-        let last: usize = (0..3).map(|i| dims[i].saturating_sub(1) * strides[i]).sum();
-        let longer = (source.values().len() < last + dims[3] + slack).then(|| {
+        let source = Self { tensor: channels_last(tensor.clone()), longer: None };
+        let (shape, strides) = (source.shape(), source.strides());
+        let last: usize = (0..3).map(|i| shape[i].saturating_sub(1) * strides[i]).sum();
+        let longer = (source.values().len() < last + shape[3] + slack).then(|| {
             let mut values = source.values().to_vec();
-            values.resize(last + dims[3] + slack, 0.0);
+            values.resize(last + shape[3] + slack, 0.0);
             values
         });
         Self { longer, ..source }
+    }
+
+    fn shape(&self) -> [usize; 4] {
+        self.tensor.layout().shape().dims()
     }
 
     fn strides(&self) -> [usize; 3] {
@@ -146,8 +144,4 @@ impl Source {
         let values = self.longer.as_deref().unwrap_or_else(|| self.values());
         Map { values, strides: self.strides() }
     }
-}
-
-fn tensor(data: Vec<f32>, shape: [usize; 4]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(data, shape))
 }

@@ -5,16 +5,14 @@
 //! Kᵀ is packed once per region and head; Vᵍ is read where it is, through the region graph.
 //! Neither the weights nor Vᵍ are ever written to memory.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "tokens are reached through the region graph")]
 
 use std::ops::Range;
-
-use rayon::prelude::*;
 
 use super::layout::{Buffer, Offsets, Problem};
 use super::quads::{self, QUAD};
 use super::{softmax, tile};
-use crate::parallel::{Target, part};
+use crate::parallel::{Target, for_each, part};
 use crate::simd::{Simd, WithSimd, dispatch, store, store_some};
 
 /// Multiply-adds of a task below which a thread costs more than it brings.
@@ -42,26 +40,24 @@ pub(crate) fn attend(problem: &Problem, log_sums: bool) -> (Vec<f32>, Vec<f32>) 
     // Regions that have to be packed before they are attended to.
     let packed_len =
         if topk == 1 { 0 } else { regions * num_heads * quads::region_len(tokens, head_dim) };
-    if threads == 1 || (batch >= threads && batch.is_multiple_of(threads)) || batch >= 4 * threads {
-        let run = |packed: &mut Buffer, n: usize| {
-            image.pack(n, 0..regions, Target::new(packed.as_mut_ptr()));
-            image.attend(n, 0..regions, packed.as_ptr());
-        };
-        if threads == 1 {
+    if batch.is_multiple_of(threads) || batch >= 4 * threads {
+        // Whole images, one after the other in the same buffer.
+        let groups = if threads == 1 { 1 } else { batch.min(4 * threads) };
+        for_each(groups, |group| {
             let mut packed = Buffer::new(packed_len);
-            (0..batch).for_each(|n| run(&mut packed, n));
-        } else {
-            (0..batch).into_par_iter().for_each_init(|| Buffer::new(packed_len), run);
-        }
+            for n in part(batch, groups, group) {
+                image.pack(n, 0..regions, Target::new(packed.as_mut_ptr()));
+                image.attend(n, 0..regions, packed.as_ptr());
+            }
+        });
     } else {
-        let tasks = (work / TASK).clamp(1, 8 * threads).min(regions);
-        let chunks: Vec<_> = (0..tasks).map(|i| part(regions, tasks, i)).collect();
+        // Chunks of the regions of an image, which must all be packed before any is attended to.
+        let chunks = (work / TASK).clamp(1, 8 * threads).min(regions);
         let mut packed = Buffer::new(packed_len);
+        let packed = Target::new(packed.as_mut_ptr());
         for n in 0..batch {
-            let target = Target::new(packed.as_mut_ptr());
-            chunks.par_iter().for_each(|chunk| image.pack(n, chunk.clone(), target));
-            let packed = Target::new(packed.as_mut_ptr());
-            chunks.par_iter().for_each(|chunk| image.attend(n, chunk.clone(), packed.at(0)));
+            for_each(chunks, |i| image.pack(n, part(regions, chunks, i), packed));
+            for_each(chunks, |i| image.attend(n, part(regions, chunks, i), packed.at(0)));
         }
     }
     // SAFETY: the regions cover the map, and their tokens the rows of sums.

@@ -1,6 +1,6 @@
 //! Where the tokens of regions lie in maps, and buffers for what is written beside the maps.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "a buffer of lines is a slice of numbers")]
 
 use std::ops::Range;
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod autodiff;
 mod backward;
+mod block;
 pub(crate) mod cpu;
 mod forward;
 pub(crate) mod layout;

@@ -6,7 +6,7 @@
 //! region is a whole number of quads wherever it is routed to, and so Kᵍ need not be put together:
 //! tiles follow pointers to quads.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "quads are pointers")]
 
 use std::ops::Range;
 

@@ -4,9 +4,9 @@
 //! They differ in where the numbers of A and the rows of B lie, in what the sums start from
 //! and in where they go: four closures, inlined.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "a tile is read through pointers")]
 
-use crate::simd::{Simd, WithSimd, dispatch, load, mul_add};
+use crate::simd::{Simd, lanes, load, mul_add};
 
 /// Most rows of a tile: with two sums a row, two vectors of B and one of A they fit the registers.
 pub(super) const fn max_rows<S: Simd>() -> usize {
@@ -20,16 +20,7 @@ pub(super) const fn width<S: Simd>() -> usize {
 
 /// Numbers behind a head that are read along with it where tiles read maps in place.
 pub(crate) fn slack(head_dim: usize) -> usize {
-    struct Width;
-    impl WithSimd for Width {
-        type Output = usize;
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            width::<S>()
-        }
-    }
-    head_dim.next_multiple_of(dispatch(Width)) - head_dim
+    head_dim.next_multiple_of(2 * lanes()) - head_dim
 }
 
 /// `finish(i, v, start(i, v) + Σ_k a(i, k) · b(k)[v])` for each of `rows` rows and both vectors.

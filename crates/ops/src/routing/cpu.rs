@@ -3,21 +3,21 @@
 //! The maps are read once, for the region means. A task of the affinity is a tile of query regions,
 //! whose rows stay in the first cache until the best regions are chosen.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the kernels read tokens through pointers")]
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
-use rayon::prelude::*;
 
 use super::RoutingOptions;
 use crate::RegionGrid;
+use crate::parallel::{for_each_chunk, tasks};
 use crate::routed_attention::cpu::Source;
 use crate::routed_attention::layout::{Buffer, Map, Offsets};
 use crate::routed_attention::quads::{self, QUAD};
 use crate::simd::{Simd, WithSimd, dispatch, load_some, store_some};
 
-/// Numbers of the maps below which a thread costs more than it brings.
-const PARALLEL: usize = 1 << 15;
+/// Numbers of a task below which a thread costs more than it brings.
+const TASK: usize = 1 << 15;
 
 /// See [`route`](fn@crate::route).
 pub(crate) fn route(
@@ -37,17 +37,13 @@ pub(crate) fn route(
     let valid = |region: usize| !options.mask_padding || tokens_in_map(grid, region) > 0;
     let valid: Vec<bool> = (0..regions).map(valid).collect();
     let mut graph = vec![0i64; batch * regions * topk];
-    let run = |(n, graph): (usize, &mut [i64])| {
-        let [queries, keys] =
-            [&query_means, &key_means].map(|means| &means[n * regions * channels..]);
-        dispatch(Choose { queries, keys, channels, topk, valid: &valid, graph });
-    };
     if topk > 0 {
-        let images = graph.chunks_exact_mut(regions * topk).enumerate();
-        match batch * height * width * channels < PARALLEL || rayon::current_num_threads() == 1 {
-            true => images.for_each(run),
-            false => images.collect::<Vec<_>>().into_par_iter().for_each(run),
-        }
+        let tasks = tasks(batch * height * width * channels, TASK);
+        for_each_chunk(&mut graph, regions * topk, tasks, |n, graph| {
+            let [queries, keys] =
+                [&query_means, &key_means].map(|means| &means[n * regions * channels..]);
+            dispatch(Choose { queries, keys, channels, topk, valid: &valid, graph });
+        });
     }
     FlexTensor::from_data(TensorData::new(graph, [batch, regions, topk]))
 }
@@ -60,14 +56,11 @@ fn region_means(map: &FlexTensor, grid: &RegionGrid, exclude_padding: bool) -> V
     let offsets = Offsets::new(map.strides, grid);
     let regions = grid.regions();
     let mut means = vec![0.0; batch * regions * channels];
-    let run = |(index, mean): (usize, &mut [f32])| {
+    let tasks = tasks(batch * height * width * channels, TASK);
+    for_each_chunk(&mut means, channels, tasks, |index, mean| {
         let (n, region) = (index / regions, index % regions);
         dispatch(Mean { map, offsets: &offsets, grid, n, region, exclude_padding, mean });
-    };
-    match batch * height * width * channels < PARALLEL || rayon::current_num_threads() == 1 {
-        true => means.chunks_exact_mut(channels).enumerate().for_each(run),
-        false => means.par_chunks_exact_mut(channels).enumerate().for_each(run),
-    }
+    });
     means
 }
 

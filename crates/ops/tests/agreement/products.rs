@@ -1,14 +1,12 @@
-//! Linear layers and convolutions against their definitions: outputs and gradients, on shapes that
-//! do not fit vectors, tiles or blocks.
-
-mod numbers;
+//! Linear layers and convolutions, on shapes that do not fit tiles or blocks.
 
 use biformer_ops::{
     LinearFusion, Norm, Weight, Window, convolution, convolution_reference, convolution_weight,
     layer_norm, linear, linear_reference,
 };
 use burn::tensor::{Device, Tensor, activation};
-use numbers::{assert_close, numbers, values};
+
+use crate::numbers::{assert_close, numbers, values};
 
 /// Both sides add up to 2304 products of numbers below 1 in float32, in another order: sums are
 /// near √2304 / 3 = 16, and each addition rounds by up to 6e-8 of that.

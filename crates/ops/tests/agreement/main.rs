@@ -1,0 +1,44 @@
+//! Fused operators against their definitions: outputs and gradients, on shapes that do not fit
+//! vectors, on slices of wider maps, and for any number of threads.
+
+mod attention;
+mod depthwise_conv;
+mod gelu;
+mod layer_norm;
+#[path = "../numbers/mod.rs"]
+mod numbers;
+mod products;
+mod routing;
+mod threads;
+
+use burn::tensor::{Device, Distribution, Tensor};
+use numbers::values;
+
+/// Both sides sum 25 products a value in float32, in another order: 25 roundings of 6e-8, and
+/// headroom for the gradient of the weights, which sums over the whole map.
+const SUMS: f64 = 2e-5;
+
+fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::default())
+}
+
+fn assert_close<const D: usize>(what: &str, found: Tensor<D>, expected: Tensor<D>, bound: f64) {
+    assert_close_to(what, found, expected, bound, 1e-3);
+}
+
+/// As [`assert_close`], where a tensor of less than `smallest` counts as that.
+fn assert_close_to<const D: usize>(
+    what: &str,
+    found: Tensor<D>,
+    expected: Tensor<D>,
+    bound: f64,
+    smallest: f32,
+) {
+    assert_eq!(found.dims(), expected.dims(), "{what}");
+    let (found, expected) = (values(found), values(expected));
+    let scale = expected.iter().fold(smallest, |max: f32, x| max.max(x.abs()));
+    for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
+        let error = f64::from((f - e).abs() / scale);
+        assert!(error <= bound, "{what}[{i}]: got {f}, expected {e}");
+    }
+}

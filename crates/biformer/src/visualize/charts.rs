@@ -132,24 +132,55 @@ fn finite<'a>(chart: &'a Chart<'_>) -> impl Iterator<Item = f64> + Clone + 'a {
     values.filter(|value| value.is_finite())
 }
 
-/// Where curves that go up, or down, leave room at their end.
+/// The corner that the curves cross least.
 fn legend_position(chart: &Chart<'_>) -> SeriesLabelPosition {
-    let rises = |curve: &Curve<'_>| match curve.points[..] {
-        [(_, first), .., (_, last)] => last > first,
-        _ => false,
+    use SeriesLabelPosition::{LowerLeft, LowerRight, UpperLeft, UpperRight};
+    let points = along_curves(chart);
+    let crossings = |is_right: bool, is_upper: bool| {
+        let is_inside = |&&(x, y): &&(f64, f64)| {
+            (if is_right { x > 0.6 } else { x < 0.4 }) && (if is_upper { y > 0.7 } else { y < 0.3 })
+        };
+        points.iter().filter(is_inside).count()
     };
-    if chart.curves.iter().any(rises) {
-        SeriesLabelPosition::LowerRight
-    } else {
-        SeriesLabelPosition::UpperRight
-    }
+    let corners = [
+        (crossings(true, true), UpperRight),
+        (crossings(true, false), LowerRight),
+        (crossings(false, true), UpperLeft),
+        (crossings(false, false), LowerLeft),
+    ];
+    corners.into_iter().min_by_key(|corner| corner.0).map_or(UpperRight, |corner| corner.1)
 }
 
-/// A number of few digits, as a person would write it at an axis.
-fn short(value: f64) -> String {
-    if value != 0.0 && (value.abs() < 1e-2 || value.abs() >= 1e5) {
-        return format!("{value:.1e}");
+/// Points of the curves and between those, in parts of the panel's width and height.
+fn along_curves(chart: &Chart<'_>) -> Vec<(f64, f64)> {
+    let (epochs, values) = (epochs(chart), values(chart));
+    let place = |epoch: f64, value: f64| {
+        let height = (value - values.start) / (values.end - values.start);
+        (epoch / f64::from(epochs.end), height)
+    };
+    let mut places = Vec::new();
+    for curve in &chart.curves {
+        // An epoch alone is its own neighbour.
+        let next = curve.points.iter().skip(1).chain(curve.points.last());
+        for (&(epoch, value), &(next_epoch, next_value)) in curve.points.iter().zip(next) {
+            for part in [0.0, 0.25, 0.5, 0.75] {
+                let epoch = epoch as f64 + part * (next_epoch as f64 - epoch as f64);
+                places.push(place(epoch, value + part * (next_value - value)));
+            }
+        }
     }
-    let digits = format!("{value:.4}");
-    digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+    places
+}
+
+/// A number as a person would write it at an axis.
+fn short(value: f64) -> String {
+    let trim = |digits: &str| digits.trim_end_matches('0').trim_end_matches('.').to_owned();
+    if value == 0.0 || (1e-2..1e5).contains(&value.abs()) {
+        return trim(&format!("{value:.4}"));
+    }
+    let digits = format!("{value:.3e}");
+    match digits.split_once('e') {
+        Some((digits, exponent)) => format!("{}e{exponent}", trim(digits)),
+        None => digits, // NaN and infinity are no labels
+    }
 }

@@ -16,6 +16,7 @@ pub mod pil_ops;
 mod rand_augment;
 mod random_erasing;
 mod resample;
+mod resize_passes;
 pub mod shapes;
 mod transforms;
 

@@ -19,13 +19,7 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference();
     let folder = open(&val_folder(&args.data)?, &loaded.info.classes)?;
     let images = folder.samples.len();
-    let loader = DataLoader {
-        samples: folder.samples,
-        batch_size: args.batch_size.into(),
-        shuffle: false,
-        seed: 0,
-        aug_repeats: 1,
-    };
+    let loader = DataLoader::new(folder.samples, args.batch_size.into());
 
     let start = Instant::now();
     let mut progress = Progress::new();

@@ -243,7 +243,7 @@ impl Data {
         let val = ImageFolder::open_with_classes(&split_folder(root, Split::Val)?, &train.classes)?;
         let Recipe { batch_size, seed, .. } = *recipe;
         let loader =
-            |samples, shuffle| DataLoader { samples, batch_size, shuffle, seed, aug_repeats: 1 };
+            |samples, shuffle| DataLoader { shuffle, seed, ..DataLoader::new(samples, batch_size) };
         Ok(Self {
             train: loader(train.samples, true),
             val: loader(val.samples, false),

@@ -35,7 +35,8 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  biformer benchmark --model biformer_small --batch-size 8\n  \
                             biformer benchmark --bench train --model biformer_nano --img-size 64 -b 64\n  \
-                            biformer benchmark --bench operator --operator bra --profile"
+                            biformer benchmark --bench operator --operator bra --profile\n  \
+                            biformer benchmark --bench loader --data path/to/imagenette -b 64"
     )]
     Benchmark(BenchmarkArgs),
     /// Convert a checkpoint to safetensors under official names
@@ -315,6 +316,9 @@ pub struct BenchmarkArgs {
     /// Name of the model, see `biformer info` [default: biformer_tiny]
     #[arg(long)]
     pub model: Option<String>,
+    /// Data set to load, or its train folder, with --bench loader
+    #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Pictures in a run
     #[arg(long, visible_alias = "batch", short = 'b', default_value_t = 1)]
     pub batch_size: usize,
@@ -372,6 +376,8 @@ pub enum Bench {
     Train,
     /// Forward passes of one operator
     Operator,
+    /// Pictures from disk through the augmentation of the paper's recipe, without a model
+    Loader,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

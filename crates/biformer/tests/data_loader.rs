@@ -63,6 +63,35 @@ fn no_repeats_are_one_or_none_and_draws_belong_to_the_picture() {
 }
 
 #[test]
+fn the_number_of_threads_changes_nothing() {
+    let (_folder, samples) = pictures(40);
+    let loader = DataLoader { aug_repeats: 3, workers: 1, ..loader(samples) };
+    let alone = epoch_of(&loader, 0);
+    for workers in [2, 7, 64] {
+        let together = epoch_of(&DataLoader { workers, ..loader.clone() }, 0);
+        assert_eq!(labels(&together), labels(&alone));
+        assert_eq!(draws(&together), draws(&alone));
+    }
+}
+
+#[test]
+fn an_epoch_may_be_left_and_a_panic_is_passed_on() {
+    let (_folder, samples) = pictures(40);
+    let loader = DataLoader { shuffle: false, ..loader(samples) };
+    let first = loader.clone().epoch(0, 0, Box::new(transform)).next().unwrap();
+    assert_eq!(first.labels, [0, 1, 2, 3, 4, 5]);
+
+    let panics = |image: &RgbImage, _: &mut StdRng| match image.get_pixel(0, 0)[0] {
+        20 => panic!("twenty"),
+        level => vec![f32::from(level); 2],
+    };
+    let batches = loader.epoch(0, 0, Box::new(panics));
+    let all = std::panic::AssertUnwindSafe(|| batches.count());
+    let panic = std::panic::catch_unwind(all).unwrap_err();
+    assert_eq!(panic.downcast_ref(), Some(&"twenty"));
+}
+
+#[test]
 fn an_epoch_goes_on_from_any_batch() {
     let (_folder, samples) = pictures(14);
     let loader = DataLoader { aug_repeats: 2, batch_size: 4, ..loader(samples) };
@@ -101,7 +130,7 @@ fn pictures(count: usize) -> (TempDir, Vec<(PathBuf, usize)>) {
 }
 
 fn loader(samples: Vec<(PathBuf, usize)>) -> DataLoader {
-    DataLoader { samples, batch_size: 6, shuffle: true, seed: 7, aug_repeats: 1 }
+    DataLoader { shuffle: true, seed: 7, ..DataLoader::new(samples, 6) }
 }
 
 /// The level of the picture, and a number drawn for it.

@@ -3,12 +3,17 @@
 use std::sync::atomic::AtomicBool;
 
 use biformer::Error;
-use biformer::analysis::{Benchmark, Measurement, OperatorTime, inference, operator, train_step};
+use biformer::analysis::{
+    Benchmark, Measurement, OperatorTime, inference, loader, operator, train_step,
+};
 use biformer::attention::BraConfig;
+use biformer::data::{
+    DataLoader, ErasingMode, ImageFolder, RandomErasing, Split, TrainTransform, split_folder,
+};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::{Done, plural, print};
+use super::{Done, plural, print, shown};
 use crate::args::{Bench, BenchmarkArgs, Operator, OperatorArgs};
 use crate::device;
 use crate::progress::say;
@@ -32,6 +37,7 @@ pub fn run(args: &BenchmarkArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
                 Operator::Bra => ("bra".to_owned(), operator(&config, &options, stop)),
             }
         }
+        Bench::Loader => return bench_loader(args, &options, stop),
     };
     let Some(measured) = result? else {
         say("interrupted");
@@ -56,11 +62,67 @@ pub fn run(args: &BenchmarkArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     Ok(Done::Well)
 }
 
+/// The loader alone, with the augmentation of the paper's recipe.
+fn bench_loader(
+    args: &BenchmarkArgs,
+    options: &Benchmark,
+    stop: &AtomicBool,
+) -> anyhow::Result<Done> {
+    let Some(data) = &args.data else {
+        return Err(Error::option("data", "--bench loader needs the data set to load").into());
+    };
+    let [height, width] = options.img_size;
+    if height != width {
+        return Err(Error::option("img_size", "--bench loader makes squares").into());
+    }
+    let folder = split_folder(data, Split::Train).unwrap_or_else(|_| data.clone());
+    let pictures = DataLoader {
+        shuffle: true,
+        workers: options.threads,
+        ..DataLoader::new(ImageFolder::open(folder)?.samples, options.batch_size)
+    };
+    let erasing = RandomErasing { prob: 0.25, mode: ErasingMode::Pixel, count: 1 };
+    let transform = TrainTransform {
+        auto_augment: Some("rand-m9-mstd0.5-inc1".parse()?),
+        random_erasing: Some(erasing),
+        ..TrainTransform::new(height)
+    };
+    let Some(measured) = loader(&pictures, transform, options, stop)? else {
+        say("interrupted");
+        return Ok(Done::Interrupted);
+    };
+    say(format!(
+        "loader, batch {}, {height} × {width}, {}: {:.0} images/s over {}",
+        options.batch_size,
+        plural(options.threads, "thread"),
+        measured.images_per_second,
+        plural(measured.runs, "run"),
+    ));
+    print(json!({
+        "bench": name(args.bench),
+        "data": shown(data),
+        "images": pictures.samples.len(),
+        "batch_size": options.batch_size,
+        "img_size": height,
+        "threads": options.threads,
+        "runs": measured.runs,
+        "median_ms": measured.median_ms,
+        "p90_ms": measured.p90_ms,
+        "images_per_second": measured.images_per_second,
+        "peak_rss_mb": measured.peak_rss_mb,
+    }))?;
+    Ok(Done::Well)
+}
+
 /// What the flags say, unless one of them has no meaning for what is measured.
 fn options(args: &BenchmarkArgs) -> anyhow::Result<Benchmark> {
     let is_operator = args.bench == Bench::Operator;
-    if is_operator && args.model.is_some() {
-        return Err(Error::option("model", "has no meaning with --bench operator").into());
+    if (is_operator || args.bench == Bench::Loader) && args.model.is_some() {
+        let reason = format!("has no meaning with --bench {}", name(args.bench));
+        return Err(Error::option("model", reason).into());
+    }
+    if args.bench != Bench::Loader && args.data.is_some() {
+        return Err(Error::option("data", "needs --bench loader").into());
     }
     if !is_operator && args.operator.is_some() {
         let flags = "--operator, --dim, --num-heads, --n-win and --topk";

@@ -52,13 +52,7 @@ pub fn run(args: &DemoArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let folder = ImageFolder::open_with_classes(folder, &loaded.info.classes)?;
     let sheet = root.join("predictions.png");
     draw_predictions(&loaded, &folder, &sheet, &device)?;
-    let loader = DataLoader {
-        samples: folder.samples,
-        batch_size: 64,
-        shuffle: false,
-        seed: 0,
-        aug_repeats: 1,
-    };
+    let loader = DataLoader::new(folder.samples, 64);
     let result = evaluate(&loaded.model, loader, loaded.info.transform, &device, |_| {
         if stop.load(Ordering::Relaxed) {
             ControlFlow::Break(())

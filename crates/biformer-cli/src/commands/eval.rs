@@ -28,13 +28,7 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         // Before the work: a folder that cannot be written is known at once.
         fs::create_dir_all(output).map_err(|e| Error::io("create the folder", output, e))?;
     }
-    let loader = DataLoader {
-        samples: folder.samples,
-        batch_size: args.batch_size.into(),
-        shuffle: false,
-        seed: 0,
-        aug_repeats: 1,
-    };
+    let loader = DataLoader::new(folder.samples, args.batch_size.into());
 
     let start = Instant::now();
     let mut progress = Progress::new();

@@ -147,7 +147,7 @@ fn check_answer<const D: usize>(output: Tensor<D>) {
 }
 
 impl Benchmark {
-    fn check_for_model(&self) -> Result<()> {
+    pub(super) fn check_for_model(&self) -> Result<()> {
         self.check()?;
         rule("img_size", self.img_size, |side| (32..=2048).contains(&side), "32 to 2048 pixels")
     }

@@ -11,9 +11,9 @@ use super::{Benchmark, LayerCost};
 use crate::{Error, Result};
 
 /// Samples are taken until they fill this time …
-const ENOUGH: Duration = Duration::from_secs(1);
+pub(super) const ENOUGH: Duration = Duration::from_secs(1);
 /// … or are this many, if more were not asked for.
-const MOST: usize = 1000;
+pub(super) const MOST: usize = 1000;
 
 /// What a benchmark found.
 #[derive(Clone, Debug)]
@@ -166,14 +166,14 @@ fn record(
 }
 
 /// The number below which a share `q` of the sorted samples lies; linear between neighbours.
-fn quantile(samples: &[f64], q: f64) -> f64 {
+pub(super) fn quantile(samples: &[f64], q: f64) -> f64 {
     let place = q * (samples.len() - 1) as f64;
     let (low, high) = (samples[place.floor() as usize], samples[place.ceil() as usize]);
     low + (high - low) * place.fract()
 }
 
 /// The resident set of the process at its largest, in MiB.
-fn peak_rss_mb() -> Option<f64> {
+pub(super) fn peak_rss_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_lie_between_neighbours() {
+    pub(super) fn quantiles_lie_between_neighbours() {
         let samples = [1.0, 2.0, 4.0, 8.0];
         assert_eq!([0.0, 0.5, 0.75, 1.0].map(|q| quantile(&samples, q)), [1.0, 3.0, 5.0, 8.0]);
         assert_eq!(quantile(&[5.0], 0.9), 5.0);

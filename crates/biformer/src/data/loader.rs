@@ -3,25 +3,17 @@
 //! The content of a batch depends on seed, epoch and position alone, never on the number of
 //! threads, so that a run that is interrupted can go on exactly where it was.
 
-use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::{self, JoinHandle};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use rayon::prelude::*;
 
 use super::RgbImage;
-use super::image::decode;
-use crate::Result;
-
-/// Batches that wait ready while the model computes; more would only take memory.
-const PREFETCH: usize = 2;
+use super::workers::{Batches, Epoch, View};
 
 /// A batch of transformed pictures.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// `[labels.len(), 3, height, width]`, row-major
     pub pixels: Vec<f32>,
@@ -49,9 +41,16 @@ pub struct DataLoader {
     /// Repeated augmentation (Hoffer et al., 2020): every picture comes this often in a row, each
     /// time augmented anew, and the epoch ends after as many pictures as without. 1 or 0 is off.
     pub aug_repeats: usize,
+    /// Threads that load; 0 is as many as compute, [`rayon::current_num_threads`].
+    pub workers: usize,
 }
 
 impl DataLoader {
+    /// The pictures in their order, each once.
+    pub fn new(samples: Vec<(PathBuf, usize)>, batch_size: usize) -> Self {
+        Self { samples, batch_size, shuffle: false, seed: 0, aug_repeats: 1, workers: 0 }
+    }
+
     /// Batches in an epoch.
     pub fn batches(&self) -> usize {
         let full = self.samples.len() / self.batch_size;
@@ -60,18 +59,8 @@ impl DataLoader {
 
     /// The batches of `epoch` from number `first` on.
     pub fn epoch(self, epoch: usize, first: usize, transform: Box<Transform>) -> Batches {
-        let (sender, receiver) = sync_channel(PREFETCH);
         let order = self.order(epoch);
-        let worker = thread::spawn(move || {
-            let batches = order.chunks(self.batch_size).take(self.batches()).skip(first);
-            for views in batches {
-                let batch = load_batch(&self, views, epoch, &transform);
-                if sender.send(batch).is_err() {
-                    return; // nobody waits for it any more
-                }
-            }
-        });
-        Batches { receiver, worker: Some(worker) }
+        Batches::start(Epoch { loader: self, epoch, order, transform }, first)
     }
 
     /// What an epoch looks at, in order.
@@ -88,58 +77,8 @@ impl DataLoader {
     }
 }
 
-/// One look at a picture.
-#[derive(Clone, Copy)]
-struct View {
-    /// Position in the samples.
-    picture: usize,
-    /// Which of the looks at it in this epoch, from 0.
-    repeat: usize,
-}
-
-/// The batches of one epoch in order.
-pub struct Batches {
-    receiver: Receiver<Batch>,
-    worker: Option<JoinHandle<()>>,
-}
-
-impl Iterator for Batches {
-    type Item = Batch;
-
-    fn next(&mut self) -> Option<Batch> {
-        let batch = self.receiver.recv().ok();
-        // A worker that died must not pass for an epoch that has ended.
-        if batch.is_none()
-            && let Some(Err(panic)) = self.worker.take().map(JoinHandle::join)
-        {
-            resume_unwind(panic);
-        }
-        batch
-    }
-}
-
-fn load_batch(loader: &DataLoader, views: &[View], epoch: usize, transform: &Transform) -> Batch {
-    let load = |&View { picture, repeat }: &View| -> Result<Vec<f32>> {
-        let image = decode(&loader.samples[picture].0)?;
-        Ok(transform(&image, &mut rng(loader.seed, epoch, picture, repeat)))
-    };
-    let pictures: Vec<_> = views.par_iter().map(load).collect();
-    let mut batch = Batch { pixels: Vec::new(), labels: Vec::new(), skipped: Vec::new() };
-    for (view, pixels) in views.iter().zip(pictures) {
-        let (path, label) = &loader.samples[view.picture];
-        match pixels {
-            Ok(pixels) => {
-                batch.pixels.extend_from_slice(&pixels);
-                batch.labels.push(*label);
-            }
-            Err(error) => batch.skipped.push((path.clone(), error.to_string())),
-        }
-    }
-    batch
-}
-
 /// The source of randomness of one look at one picture in one epoch.
-fn rng(seed: u64, epoch: usize, picture: usize, repeat: usize) -> StdRng {
+pub(super) fn rng(seed: u64, epoch: usize, picture: usize, repeat: usize) -> StdRng {
     let mut bytes = [0; 32];
     let keys = [seed, epoch as u64, picture as u64, repeat as u64];
     for (place, key) in bytes.chunks_exact_mut(8).zip(keys) {

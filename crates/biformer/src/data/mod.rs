@@ -17,18 +17,21 @@ pub mod pil_ops;
 mod rand_augment;
 mod random_erasing;
 mod resample;
+mod resize_passes;
 pub mod shapes;
 mod transforms;
+mod workers;
 
 pub use self::image::{MAX_FILE_BYTES, MAX_PIXELS, decode, decode_bytes, is_image_file};
 pub use color_jitter::color_jitter;
 pub use image_folder::{ImageFolder, Split, split_folder};
-pub use loader::{Batch, Batches, DataLoader, Transform};
+pub use loader::{Batch, DataLoader, Transform};
 pub use mixup::{Mix, Mixup, MixupMode, mix_pictures, mixup_rng, soft_targets};
 pub use rand_augment::{AugmentOp, DrawnOp, RandAugment};
 pub use random_erasing::{ErasingMode, RandomErasing};
 pub use resample::{Filter, resize};
 pub use transforms::{EvalTransform, Normalize, TrainTransform};
+pub use workers::Batches;
 
 /// A picture of 8-bit RGB pixels: the `image` crate's type, so that callers need not name that crate.
 pub use ::image::RgbImage;

@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use image::RgbImage;
 
+use super::resize_passes::{Kernel, WEIGHT_BITS, resize_columns, resize_rows, touched};
+
 /// The kernel of a resize or of a geometric transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
@@ -46,16 +48,28 @@ pub fn resize(
         inside,
         "resize: the box must lie inside {image_width}x{image_height} pixels, got: {found:?}"
     );
-    let columns = Axis { source: left..right, size: width, shown: 0..width };
-    let rows = Axis { source: top..bottom, size: height, shown: 0..height };
+    let columns = Axis { source: left..right, ..Axis::whole(0..image.width(), width) };
+    let rows = Axis { source: top..bottom, ..Axis::whole(0..image.height(), height) };
     resize_shown(image, &columns, &rows, filter)
 }
 
-/// One axis of a resize: `source` becomes `size` pixels, of which only those in `shown` are made.
+/// One axis of a resize.
 pub(super) struct Axis {
+    /// The pixels of the picture that kernels may see.
+    pub piece: Range<u32>,
+    /// What becomes the output, counted from the start of the piece.
     pub source: Range<f64>,
+    /// Pixels of the output.
     pub size: u32,
+    /// Those of them that are made.
     pub shown: Range<u32>,
+}
+
+impl Axis {
+    /// All of `piece`, as if the picture ended with it, becomes `size` pixels.
+    pub(super) fn whole(piece: Range<u32>, size: u32) -> Self {
+        Self { source: 0.0..f64::from(piece.end - piece.start), piece, size, shown: 0..size }
+    }
 }
 
 /// Resizes and crops in one: the same pixels as cropping after [`resize`], without making the others.
@@ -69,8 +83,8 @@ pub(super) fn resize_shown(
     rows: &Axis,
     filter: Filter,
 ) -> RgbImage {
-    let mut column_kernels = columns.kernels(image.width(), filter);
-    let mut row_kernels = rows.kernels(image.height(), filter);
+    let mut column_kernels = columns.kernels(filter);
+    let mut row_kernels = rows.kernels(filter);
     // The first pass makes only what the second will touch.
     let touched_columns = touched(&column_kernels);
     let touched_rows = touched(&row_kernels);
@@ -79,8 +93,7 @@ pub(super) fn resize_shown(
     // Pillow 13 begins with the columns where that costs less: where the height shrinks by more
     // than twice what the width does. Older versions always began with the rows.
     let [shrunk_width, shrunk_height] =
-        [(image.width(), columns.size), (image.height(), rows.size)]
-            .map(|(from, to)| i64::from(from) - i64::from(to));
+        [columns, rows].map(|axis| axis.piece.len() as i64 - i64::from(axis.size));
     let pixels = if shrunk_height > 0 && shrunk_height > 2 * shrunk_width {
         // [rows.shown, touched columns, 3]
         let low = resize_columns(image, image_width, touched_columns.clone(), &row_kernels);
@@ -96,44 +109,22 @@ pub(super) fn resize_shown(
         .expect("three bytes a pixel")
 }
 
-/// Fractional bits of a weight, as in Pillow: the rest of 32 holds a level, its sign and overshoot.
-const WEIGHT_BITS: u32 = 22;
-
-/// The source pixels that one output pixel looks at, along one axis; the weights sum to one.
-struct Kernel {
-    start: usize,
-    weights: Vec<i32>,
-}
-
-impl Kernel {
-    fn end(&self) -> usize {
-        self.start + self.weights.len()
-    }
-}
-
-/// From the first to the last source pixel that any of `kernels` looks at.
-fn touched(kernels: &[Kernel]) -> Range<usize> {
-    let start = kernels.iter().map(|kernel| kernel.start).min().unwrap_or(0);
-    let end = kernels.iter().map(Kernel::end).max().unwrap_or(0);
-    start..end
-}
-
 impl Axis {
     /// One kernel for each output pixel in `shown`.
-    fn kernels(&self, source_size: u32, filter: Filter) -> Vec<Kernel> {
+    fn kernels(&self, filter: Filter) -> Vec<Kernel> {
         let scale = (self.source.end - self.source.start) / f64::from(self.size);
         let stretch = scale.max(1.0);
         let support = stretch * filter.support();
         let kernel = |output: u32| {
             let center = self.source.start + (f64::from(output) + 0.5) * scale;
             let start = (center - support).round().max(0.0) as usize;
-            let end = ((center + support).round() as usize).min(source_size as usize);
+            let end = ((center + support).round() as usize).min(self.piece.len());
             let weight = |source: usize| filter.weight((source as f64 + 0.5 - center) / stretch);
             let weights: Vec<f64> = (start..end).map(weight).collect();
             // At the border of the picture part of the kernel is missing: the rest is scaled up.
             let one = f64::from(1 << WEIGHT_BITS) / weights.iter().sum::<f64>();
             Kernel {
-                start,
+                start: self.piece.start as usize + start,
                 weights: weights.iter().map(|weight| (weight * one).round() as i32).collect(),
             }
         };
@@ -161,47 +152,4 @@ impl Filter {
             Self::Bicubic => 0.0,
         }
     }
-}
-
-/// Resizes `rows` of pixels `[height, width, 3]` to `[rows, columns, 3]`.
-fn resize_rows(pixels: &[u8], width: usize, rows: Range<usize>, columns: &[Kernel]) -> Vec<u8> {
-    let mut output = Vec::with_capacity(rows.len() * columns.len() * 3);
-    for row in pixels[rows.start * width * 3..rows.end * width * 3].chunks_exact(width * 3) {
-        for kernel in columns {
-            let mut sums = [HALF; 3];
-            for (pixel, weight) in
-                row[3 * kernel.start..3 * kernel.end()].chunks_exact(3).zip(&kernel.weights)
-            {
-                for (sum, level) in sums.iter_mut().zip(pixel) {
-                    *sum += weight * i32::from(*level);
-                }
-            }
-            output.extend(sums.map(to_level));
-        }
-    }
-    output
-}
-
-/// Resizes `columns` of pixels `[height, width, 3]` to `[rows, columns, 3]`.
-fn resize_columns(pixels: &[u8], width: usize, columns: Range<usize>, rows: &[Kernel]) -> Vec<u8> {
-    let mut output = Vec::with_capacity(rows.len() * columns.len() * 3);
-    let mut sums = vec![HALF; columns.len() * 3];
-    for kernel in rows {
-        sums.fill(HALF);
-        for (row, weight) in (kernel.start..).zip(&kernel.weights) {
-            let start = (row * width + columns.start) * 3;
-            for (sum, level) in sums.iter_mut().zip(&pixels[start..start + columns.len() * 3]) {
-                *sum += weight * i32::from(*level);
-            }
-        }
-        output.extend(sums.iter().map(|&sum| to_level(sum)));
-    }
-    output
-}
-
-/// Half a level, so that the shift in [`to_level`] rounds.
-const HALF: i32 = 1 << (WEIGHT_BITS - 1);
-
-fn to_level(sum: i32) -> u8 {
-    (sum >> WEIGHT_BITS).clamp(0, 255) as u8
 }

@@ -1,11 +1,11 @@
 //! Picture to numbers: what timm and torchvision do before the first layer, with Pillow's pixels.
 
-use image::imageops::{crop_imm, flip_horizontal_in_place, replace};
+use image::imageops::{flip_horizontal_in_place, replace};
 use image::{Rgb, RgbImage};
 use rand::{Rng, RngExt};
 
 use super::color_jitter::color_jitter;
-use super::resample::{Axis, Filter, resize, resize_shown};
+use super::resample::{Axis, Filter, resize_shown};
 use super::{RandAugment, RandomErasing};
 
 /// Subtracts the mean and divides by the standard deviation of each channel.
@@ -162,10 +162,10 @@ impl TrainTransform {
     pub fn apply_u8(&self, image: &RgbImage, rng: &mut impl Rng) -> RgbImage {
         assert!(self.img_size > 0, "TrainTransform: expected a positive img_size, got: 0");
         let [left, top, width, height] = self.random_crop(image.dimensions(), rng);
-        // Cropped before resizing, as torchvision does: the kernel must not see beyond the piece.
-        let piece = crop_imm(image, left, top, width, height).to_image();
-        let mut picture =
-            resize(&piece, self.img_size as u32, self.img_size as u32, Filter::Bicubic, None);
+        // As if cropped before resizing, as torchvision does: the kernels must not see beyond the piece.
+        let columns = Axis::whole(left..left + width, self.img_size as u32);
+        let rows = Axis::whole(top..top + height, self.img_size as u32);
+        let mut picture = resize_shown(image, &columns, &rows, Filter::Bicubic);
         if rng.random_bool(self.hflip) {
             flip_horizontal_in_place(&mut picture);
         }
@@ -215,12 +215,12 @@ impl TrainTransform {
 ///
 /// Half pixels round to even; a side shorter than the crop is shown whole and padded with black.
 fn centre_crop(source_size: u32, size: u32, img_size: u32) -> (Axis, u32) {
-    let source = 0.0..f64::from(source_size);
+    let axis = Axis::whole(0..source_size, size);
     if size < img_size {
-        return (Axis { source, size, shown: 0..size }, (img_size - size) / 2);
+        return (axis, (img_size - size) / 2);
     }
     let start = (f64::from(size - img_size) / 2.0).round_ties_even() as u32;
-    (Axis { source, size, shown: start..start + img_size }, 0)
+    (Axis { shown: start..start + img_size, ..axis }, 0)
 }
 
 /// Width and height with the shorter side at `short_side`; torchvision truncates the longer one.

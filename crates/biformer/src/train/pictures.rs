@@ -34,16 +34,10 @@ impl Pictures {
         let train = ImageFolder::open(&split_folder(root, Split::Train)?)?;
         let val = ImageFolder::open_with_classes(&split_folder(root, Split::Val)?, &train.classes)?;
         let Recipe { batch_size, seed, aug_repeats, .. } = *recipe;
-        let loader = |samples, shuffle, aug_repeats| DataLoader {
-            samples,
-            batch_size,
-            shuffle,
-            seed,
-            aug_repeats,
-        };
+        let train_loader = DataLoader::new(train.samples, batch_size);
         Ok(Self {
-            train: loader(train.samples, true, aug_repeats),
-            val: loader(val.samples, false, 1),
+            train: DataLoader { shuffle: true, seed, aug_repeats, ..train_loader },
+            val: DataLoader::new(val.samples, batch_size),
             train_transform: recipe.train_transform()?,
             info: ClassifierInfo {
                 model: recipe.model.clone(),

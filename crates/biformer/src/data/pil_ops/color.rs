@@ -84,7 +84,7 @@ pub fn solarize_add(image: &RgbImage, amount: u8) -> RgbImage {
 /// # Shapes
 /// - image, output: `[height, width, 3]`
 pub fn brightness(image: &RgbImage, factor: f32) -> RgbImage {
-    blend(image, factor, |_, _| Rgb([0; 3]))
+    blend_with_level(image, 0, factor)
 }
 
 /// Moves towards the greyscale picture (`factor` below 1) or away from it (above 1).
@@ -92,7 +92,12 @@ pub fn brightness(image: &RgbImage, factor: f32) -> RgbImage {
 /// # Shapes
 /// - image, output: `[height, width, 3]`
 pub fn color(image: &RgbImage, factor: f32) -> RgbImage {
-    blend(image, factor, |x, y| Rgb([luma(image.get_pixel(x, y)); 3]))
+    let mut output = image.clone();
+    for pixel in output.pixels_mut() {
+        let grey = luma(pixel);
+        pixel.0 = pixel.0.map(|level| blend(grey, level, factor));
+    }
+    output
 }
 
 /// Moves towards the mean grey (`factor` below 1) or away from it (above 1).
@@ -103,31 +108,35 @@ pub fn contrast(image: &RgbImage, factor: f32) -> RgbImage {
     let sum: u64 = image.pixels().map(|pixel| u64::from(luma(pixel))).sum();
     let pixels = u64::from(image.width()) * u64::from(image.height());
     let mean = (sum as f64 / pixels as f64 + 0.5) as u8;
-    blend(image, factor, |_, _| Rgb([mean; 3]))
+    blend_with_level(image, mean, factor)
 }
 
 /// Moves towards a blurred picture (`factor` below 1) or away from it (above 1).
 ///
+/// Blurred is the mean of 3x3 pixels, the middle one counted five times; the border stays as it is.
+///
 /// # Shapes
 /// - image, output: `[height, width, 3]`
 pub fn sharpness(image: &RgbImage, factor: f32) -> RgbImage {
-    blend(image, factor, |x, y| smooth_pixel(image, x, y))
-}
-
-/// The mean of 3x3 pixels, the middle one counted five times; pixels of the border stay as they are.
-fn smooth_pixel(image: &RgbImage, x: u32, y: u32) -> Rgb<u8> {
-    let middle = image.get_pixel(x, y);
-    if x == 0 || y == 0 || x + 1 == image.width() || y + 1 == image.height() {
-        return *middle;
+    let mut output = image.clone();
+    let row = 3 * image.width() as usize;
+    if image.width() < 3 || image.height() < 3 {
+        return output; // nothing but border
     }
-    let mut sums = middle.0.map(|level| 4 * u32::from(level));
-    for neighbour_y in y - 1..=y + 1 {
-        for neighbour_x in x - 1..=x + 1 {
-            let neighbour = image.get_pixel(neighbour_x, neighbour_y);
-            sums.iter_mut().zip(neighbour.0).for_each(|(sum, level)| *sum += u32::from(level));
+    let inner = output.chunks_exact_mut(row).skip(1);
+    for (sharpened, rows) in inner.zip(image.as_raw().windows(3 * row).step_by(row)) {
+        let (above, middle, below) = (&rows[..row], &rows[row..2 * row], &rows[2 * row..]);
+        // Three levels from one place are those of one channel, left, here and right.
+        for (x, sharpened) in sharpened[3..row - 3].iter_mut().enumerate() {
+            let sum =
+                |row: &[u8]| u16::from(row[x]) + u16::from(row[x + 3]) + u16::from(row[x + 6]);
+            let here = middle[x + 3];
+            let sum = sum(above) + sum(middle) + sum(below) + 4 * u16::from(here);
+            let blurred = (sum + 6) / 13; // thirteenths have no ties: +6 rounds to nearest
+            *sharpened = blend(blurred as u8, here, factor);
         }
     }
-    Rgb(sums.map(|sum| ((sum + 6) / 13) as u8)) // thirteenths have no ties: +6 rounds to nearest
+    output
 }
 
 /// Pillow's integer luma (ITU-R 601).
@@ -136,15 +145,15 @@ fn luma(pixel: &Rgb<u8>) -> u8 {
     ((19_595 * red + 38_470 * green + 7_471 * blue + 0x8000) >> 16) as u8
 }
 
-/// `degenerate + factor · (image - degenerate)`, truncated as Pillow does, clipped to 0..=255.
-fn blend(image: &RgbImage, factor: f32, degenerate: impl Fn(u32, u32) -> Rgb<u8>) -> RgbImage {
-    RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let (from, to) = (degenerate(x, y), image.get_pixel(x, y));
-        Rgb(std::array::from_fn(|channel| {
-            let (from, to) = (f32::from(from[channel]), f32::from(to[channel]));
-            (from + factor * (to - from)) as u8
-        }))
-    })
+/// `degenerate + factor · (level - degenerate)`, truncated as Pillow does, clipped to 0..=255.
+fn blend(degenerate: u8, level: u8, factor: f32) -> u8 {
+    let (degenerate, level) = (f32::from(degenerate), f32::from(level));
+    (degenerate + factor * (level - degenerate)) as u8
+}
+
+fn blend_with_level(image: &RgbImage, degenerate: u8, factor: f32) -> RgbImage {
+    let table: Table = std::array::from_fn(|level| blend(degenerate, level as u8, factor));
+    map_levels(image, |level| table[usize::from(level)])
 }
 
 fn map_levels(image: &RgbImage, map: impl Fn(u8) -> u8) -> RgbImage {

@@ -4,6 +4,7 @@
 //! a source place outside the picture gives the fill colour.
 
 use image::{Rgb, RgbImage};
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::data::resample::Filter;
 
@@ -66,62 +67,115 @@ pub fn hflip(image: &RgbImage) -> RgbImage {
 }
 
 fn affine(image: &RgbImage, map: AffineMap, filter: Filter, fill: Rgb<u8>) -> RgbImage {
-    let [a, b, c, d, e, f] = map;
-    RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let (x, y) = (f64::from(x) + 0.5, f64::from(y) + 0.5);
-        sample(image, a * x + b * y + c, d * x + e * y + f, filter).unwrap_or(fill)
-    })
-}
-
-/// The colour at a place of the picture, or nothing outside it. The edge pixels go on for ever.
-fn sample(image: &RgbImage, x: f64, y: f64, filter: Filter) -> Option<Rgb<u8>> {
-    let (width, height) = (f64::from(image.width()), f64::from(image.height()));
-    if !(0.0..width).contains(&x) || !(0.0..height).contains(&y) {
-        return None;
-    }
-    let (x, y) = (x - 0.5, y - 0.5); // from edges to pixel centres
-    let (column, row) = (x.floor(), y.floor());
-    let (columns, rows) = (neighbours(column, image.width()), neighbours(row, image.height()));
-    let needed = match filter {
-        Filter::Bilinear => 1..3, // the outer two weigh nothing
-        Filter::Bicubic => 0..4,
-    };
-
-    let mut along_rows = [[0.0; 3]; 4];
-    for row_index in needed.clone() {
-        let mut pixels = [[0.0; 3]; 4];
-        for column_index in needed.clone() {
-            let start = (rows[row_index] * image.width() as usize + columns[column_index]) * 3;
-            let levels = &image.as_raw()[start..start + 3];
-            pixels[column_index] = [levels[0], levels[1], levels[2]].map(f64::from);
+    let mut output = RgbImage::from_pixel(image.width(), image.height(), fill);
+    match filter {
+        Filter::Bilinear => {
+            Arch::new().dispatch(Affine { image, map, interpolate: bilinear, output: &mut output })
         }
-        along_rows[row_index] = interpolate(pixels, x - column, filter);
+        Filter::Bicubic => {
+            Arch::new().dispatch(Affine { image, map, interpolate: bicubic, output: &mut output })
+        }
     }
-    let color = interpolate(along_rows, y - row, filter);
-    Some(Rgb(color.map(|level| level as u8))) // truncates, as Pillow does, and clips
+    output
 }
 
-/// The pixels at -1, 0, 1 and 2 from `origin`, held inside the picture.
-fn neighbours(origin: f64, size: u32) -> [usize; 4] {
-    [-1, 0, 1, 2].map(|offset| (origin as i64 + offset).clamp(0, i64::from(size) - 1) as usize)
+/// The levels of a pixel, and a fourth that fills the vector.
+type Color = [f64; 4];
+
+/// A kernel for the widest vectors of the processor; it rounds as any other code does.
+struct Affine<'a, Interpolate, const TAPS: usize> {
+    image: &'a RgbImage,
+    map: AffineMap,
+    /// `TAPS` neighbours give the colour a part of the way from the middle one to the next.
+    interpolate: Interpolate,
+    /// As large as the image, filled.
+    output: &'a mut RgbImage,
 }
 
-/// The colour `t` of the way from the second to the third of four neighbours.
-///
-/// Written as value plus correction: exact where all four are equal, which the truncation needs.
-fn interpolate([before, here, next, after]: [[f64; 3]; 4], t: f64, filter: Filter) -> [f64; 3] {
+impl<const TAPS: usize, Interpolate> WithSimd for Affine<'_, Interpolate, TAPS>
+where
+    Interpolate: Fn([Color; TAPS], f64) -> Color,
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { image, map: [a, b, c, d, e, f], interpolate, output } = self;
+        let (width, height) = image.dimensions();
+        for (x, y, output) in output.enumerate_pixels_mut() {
+            let (x, y) = (f64::from(x) + 0.5, f64::from(y) + 0.5);
+            let (x, y) = (a * x + b * y + c, d * x + e * y + f);
+            if !(0.0..f64::from(width)).contains(&x) || !(0.0..f64::from(height)).contains(&y) {
+                continue; // stays filled
+            }
+            let (x, y) = (x - 0.5, y - 0.5); // from edges to pixel centres
+            let color = between(
+                y,
+                height,
+                &interpolate,
+                #[inline(always)]
+                |row| {
+                    between(
+                        x,
+                        width,
+                        &interpolate,
+                        #[inline(always)]
+                        |column| pixel(image, row, column),
+                    )
+                },
+            );
+            // Truncates, as Pillow does, and clips.
+            *output = Rgb([color[0] as u8, color[1] as u8, color[2] as u8]);
+        }
+    }
+}
+
+#[inline(always)]
+fn pixel(image: &RgbImage, row: usize, column: usize) -> Color {
+    let start = 3 * (row * image.width() as usize + column);
+    let levels = &image.as_raw()[start..start + 3];
+    [f64::from(levels[0]), f64::from(levels[1]), f64::from(levels[2]), 0.0]
+}
+
+/// The colour at `place` on a line of `size` colours. Those at its ends go on for ever.
+#[inline(always)]
+fn between<const TAPS: usize>(
+    place: f64,
+    size: u32,
+    interpolate: &impl Fn([Color; TAPS], f64) -> Color,
+    color: impl Fn(usize) -> Color,
+) -> Color {
+    // The floor; places begin at -1/2, and the call of `floor` would take longer than all of this.
+    let origin = place as i32 - i32::from(place < 0.0);
+    let part = place - f64::from(origin);
+    if part == 0.0 {
+        return color(origin as usize); // along one of the axes of every shear and shift
+    }
+    let before = TAPS as i32 / 2 - 1;
+    let neighbour = |tap: usize| (origin + tap as i32 - before).clamp(0, size as i32 - 1) as usize;
+    let mut colors = [[0.0; 4]; TAPS];
+    for (tap, here) in colors.iter_mut().enumerate() {
+        *here = color(neighbour(tap));
+    }
+    interpolate(colors, part)
+}
+
+// Written as value plus correction: exact where all neighbours are equal, which the truncation needs.
+
+#[inline(always)]
+fn bilinear([here, next]: [Color; 2], part: f64) -> Color {
+    std::array::from_fn(|channel| here[channel] + (next[channel] - here[channel]) * part)
+}
+
+/// Keys' cubic with a = -1, sharper than the a = -1/2 of Pillow's own resize.
+#[inline(always)]
+fn bicubic([before, here, next, after]: [Color; 4], part: f64) -> Color {
     std::array::from_fn(|channel| {
         let (before, here, next, after) =
             (before[channel], here[channel], next[channel], after[channel]);
-        match filter {
-            Filter::Bilinear => here + (next - here) * t,
-            // Keys' cubic with a = -1, sharper than the a = -1/2 of Pillow's own resize.
-            Filter::Bicubic => {
-                let slope = next - before;
-                let bend = 2.0 * (before - here) + next - after;
-                let twist = here - before + after - next;
-                here + t * (slope + t * (bend + t * twist))
-            }
-        }
+        let slope = next - before;
+        let bend = 2.0 * (before - here) + next - after;
+        let twist = here - before + after - next;
+        here + part * (slope + part * (bend + part * twist))
     })
 }

@@ -14,9 +14,11 @@ use burn::tensor::Tensor;
 use crate::backend::{OpsBackend, is_cpu_f32};
 use crate::flex::{contiguous, tensor, values};
 
+type Sum = dyn Fn(&mut [f32]) + Send + Sync;
+
 /// Adds up numbers over all processes, in place: each has the sums afterwards.
 #[derive(Clone)]
-pub struct Reducer(Arc<dyn Fn(&mut [f32]) + Send + Sync>);
+pub struct Reducer(Arc<Sum>);
 
 impl Reducer {
     /// A reducer that calls `sum`, which waits until all processes have called theirs.

@@ -10,7 +10,7 @@ use biformer::classification::{
     LoadOptions, LoadedClassifier, Prediction, color_histogram, evaluate, load_classifier, predict,
 };
 use biformer::data::shapes::{self, ShapesConfig, render_split, write_image_folder};
-use biformer::data::{DataLoader, ImageFolder, RgbImage, Split, decode, split_folder};
+use biformer::data::{DataLoader, ImageFolder, RgbImage, Shard, Split, decode, split_folder};
 use biformer::train::{Outcome, Recipe, RunFolder, train};
 use biformer::visualize::{Tile, contact_sheet, write_png};
 use burn::tensor::Device;
@@ -58,6 +58,7 @@ pub fn run(args: &DemoArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         shuffle: false,
         seed: 0,
         aug_repeats: 1,
+        shard: Shard::default(),
     };
     let result = evaluate(&loaded.model, loader, loaded.info.transform, &device, |_| {
         if stop.load(Ordering::Relaxed) {

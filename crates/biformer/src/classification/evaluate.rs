@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Accuracy, ImageClassifier, cross_entropy};
 use crate::data::{Batch, DataLoader, EvalTransform};
+use crate::distributed::World;
 
 /// Result of [`evaluate`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,19 @@ pub struct Evaluation {
     pub loss: f64,
     /// Pictures left out because they cannot be decoded.
     pub skipped: usize,
+}
+
+impl Evaluation {
+    /// The result of all processes together, of which each has evaluated its shard.
+    pub fn over(self, world: &World) -> Self {
+        if world.size() == 1 {
+            return self;
+        }
+        let [loss_sum] = world.sum([self.loss * self.accuracy.images as f64]);
+        let accuracy = self.accuracy.over(world);
+        let [skipped] = world.count([self.skipped]);
+        Self { accuracy, loss: loss_sum / accuracy.images.max(1) as f64, skipped }
+    }
 }
 
 /// Runs `model` over the pictures of `loader`; `observe` sees every batch and may break off, which gives `None`.

@@ -13,8 +13,8 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use super::RgbImage;
 use super::image::decode;
+use super::{RgbImage, Shard};
 use crate::Result;
 
 /// Batches that wait ready while the model computes; more would only take memory.
@@ -29,6 +29,8 @@ pub struct Batch {
     pub labels: Vec<usize>,
     /// Pictures left out because they cannot be decoded, with the reason.
     pub skipped: Vec<(PathBuf, String)>,
+    /// Pictures of the whole batch: those of the other shards and those left out among them.
+    pub of: usize,
 }
 
 /// From a picture and its own source of randomness to `[3, height, width]` numbers.
@@ -39,7 +41,7 @@ pub type Transform = dyn Fn(&RgbImage, &mut StdRng) -> Vec<f32> + Send + Sync;
 pub struct DataLoader {
     /// Path and class of each picture.
     pub samples: Vec<(PathBuf, usize)>,
-    /// Pictures in a batch.
+    /// Pictures in a batch, or in the shard's part of it.
     pub batch_size: usize,
     /// Whether the order is shuffled by seed and epoch, and an incomplete last batch left out
     /// (unless it is the only one).
@@ -49,13 +51,26 @@ pub struct DataLoader {
     /// Repeated augmentation (Hoffer et al., 2020): every picture comes this often in a row, each
     /// time augmented anew, and the epoch ends after as many pictures as without. 1 or 0 is off.
     pub aug_repeats: usize,
+    /// The part of every batch to load. All shards have the same number of batches, of the same
+    /// pictures in the same order as one process with batches `size` times as large; a part of
+    /// an incomplete batch may be empty.
+    pub shard: Shard,
 }
 
 impl DataLoader {
     /// Batches in an epoch.
     pub fn batches(&self) -> usize {
-        let full = self.samples.len() / self.batch_size;
-        if self.shuffle && full > 0 { full } else { self.samples.len().div_ceil(self.batch_size) }
+        let full = self.samples.len() / self.whole_batch();
+        if self.shuffle && full > 0 {
+            full
+        } else {
+            self.samples.len().div_ceil(self.whole_batch())
+        }
+    }
+
+    /// Pictures in a batch over all shards.
+    fn whole_batch(&self) -> usize {
+        self.batch_size * self.shard.size
     }
 
     /// The batches of `epoch` from number `first` on.
@@ -63,7 +78,7 @@ impl DataLoader {
         let (sender, receiver) = sync_channel(PREFETCH);
         let order = self.order(epoch);
         let worker = thread::spawn(move || {
-            let batches = order.chunks(self.batch_size).take(self.batches()).skip(first);
+            let batches = order.chunks(self.whole_batch()).take(self.batches()).skip(first);
             for views in batches {
                 let batch = load_batch(&self, views, epoch, &transform);
                 if sender.send(batch).is_err() {
@@ -118,13 +133,16 @@ impl Iterator for Batches {
     }
 }
 
+/// The shard's part of the whole batch `views`.
 fn load_batch(loader: &DataLoader, views: &[View], epoch: usize, transform: &Transform) -> Batch {
+    let of = views.len();
+    let views: Vec<View> = loader.shard.places(of).into_iter().map(|place| views[place]).collect();
     let load = |&View { picture, repeat }: &View| -> Result<Vec<f32>> {
         let image = decode(&loader.samples[picture].0)?;
         Ok(transform(&image, &mut rng(loader.seed, epoch, picture, repeat)))
     };
     let pictures: Vec<_> = views.par_iter().map(load).collect();
-    let mut batch = Batch { pixels: Vec::new(), labels: Vec::new(), skipped: Vec::new() };
+    let mut batch = Batch { pixels: Vec::new(), labels: Vec::new(), skipped: Vec::new(), of };
     for (view, pixels) in views.iter().zip(pictures) {
         let (path, label) = &loader.samples[view.picture];
         match pixels {

@@ -18,6 +18,7 @@ mod rand_augment;
 mod random_erasing;
 mod resample;
 pub mod shapes;
+mod shard;
 mod transforms;
 
 pub use self::image::{MAX_FILE_BYTES, MAX_PIXELS, decode, decode_bytes, is_image_file};
@@ -28,6 +29,7 @@ pub use mixup::{Mix, Mixup, MixupMode, mix_pictures, mixup_rng, soft_targets};
 pub use rand_augment::{AugmentOp, DrawnOp, RandAugment};
 pub use random_erasing::{ErasingMode, RandomErasing};
 pub use resample::{Filter, resize};
+pub use shard::Shard;
 pub use transforms::{EvalTransform, Normalize, TrainTransform};
 
 /// A picture of 8-bit RGB pixels: the `image` crate's type, so that callers need not name that crate.

@@ -106,7 +106,7 @@ pub struct Overrides {
     /// Passes over the training pictures
     #[arg(long)]
     pub epochs: Option<usize>,
-    /// Pictures in a forward pass
+    /// Pictures in a forward pass of each process
     #[arg(long, visible_alias = "batch", short = 'b')]
     pub batch_size: Option<usize>,
     /// Batches in a step of the optimizer
@@ -161,6 +161,9 @@ pub struct Overrides {
     /// Let the decay rise from 0 in the first steps
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub model_ema_warmup: Option<bool>,
+    /// Let batch norms take mean and variance over the pictures of all processes
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub sync_bn: Option<bool>,
     /// Stochastic depth of the last block
     #[arg(long)]
     pub drop_path: Option<f64>,

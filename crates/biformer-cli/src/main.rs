@@ -1,16 +1,20 @@
 //! The command `biformer`: parse, then one function a command.
 //!
 //! Results go to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 failed,
-//! 2 wrong usage, 130 interrupted.
+//! 2 wrong usage, 130 interrupted. Of several processes the first one tells results and progress.
 
 mod args;
 mod commands;
 mod device;
 mod progress;
+mod threads;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use biformer::Error;
+use biformer::distributed::World;
 use clap::Parser;
 
 use args::{Cli, Command};
@@ -27,7 +31,14 @@ const STACK: usize = 8 << 20;
 /// Set by the first Ctrl-C; the second one ends the process at once.
 static STOP: AtomicBool = AtomicBool::new(false);
 
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
+/// What Rust itself exits with.
+const PANICKED: u8 = 101;
+
+/// What fails in all processes is told by the first of them: it ends the others within this time.
+const FIRST_SPEAKS: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -40,25 +51,63 @@ fn main() -> ExitCode {
         say(format!("warning: Ctrl-C will end the process at once: {error}"));
     }
     keep_memory();
+    let world = match World::open() {
+        Ok(world) => world,
+        Err(error) => {
+            say(format!("error: {error}"));
+            return ExitCode::from(USAGE);
+        }
+    };
+    let _end = EndOthersInPanic(&world);
     let result = with_workers(|| match cli.command {
+        Command::Train(args) => commands::train::run(&args, &world, &STOP),
+        Command::Eval(args) => commands::eval::run(&args, &world, &STOP),
+        Command::Predict(args) => commands::predict::run(&args, &world, &STOP),
+        _ if world.size() > 1 => Err(Error::Processes(
+            "only `train`, `eval` and `predict` share their work; start the others without mpirun"
+                .to_owned(),
+        )
+        .into()),
         Command::Demo(args) => commands::demo::run(&args, &STOP),
-        Command::Train(args) => commands::train::run(&args, &STOP),
-        Command::Eval(args) => commands::eval::run(&args, &STOP),
-        Command::Predict(args) => commands::predict::run(&args, &STOP),
         Command::Info(args) => commands::info::run(&args),
         Command::Benchmark(args) => commands::benchmark::run(&args, &STOP),
         Command::Export(args) => commands::export::run(&args),
     });
-    match result {
-        Ok(commands::Done::Well) => ExitCode::SUCCESS,
-        Ok(commands::Done::WithFailures) => ExitCode::FAILURE,
-        Ok(commands::Done::Interrupted) => ExitCode::from(INTERRUPTED),
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(format!("error: {error}")); // its causes are within
-            let usage = error.downcast_ref::<biformer::Error>();
-            let usage = matches!(usage, Some(biformer::Error::Option { .. }));
-            if usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+    let code = match result {
+        Ok(commands::Done::Well) => 0,
+        Ok(commands::Done::WithFailures) => FAILED,
+        Ok(commands::Done::Interrupted) => INTERRUPTED,
+        Err(error) if is_broken_pipe(&error) => {
+            world.abort(0);
+            0
+        }
+        Err(error) => fail(&error, &world),
+    };
+    world.leave();
+    ExitCode::from(code)
+}
+
+/// Tells the error, and ends the other processes, which would wait for this one. The exit code.
+fn fail(error: &anyhow::Error, world: &World) -> u8 {
+    if world.is_first() {
+        say(format!("error: {error}")); // its causes are within
+    } else {
+        std::thread::sleep(FIRST_SPEAKS);
+        say(format!("rank {}: error: {error}", world.rank()));
+    }
+    let usage = matches!(error.downcast_ref::<Error>(), Some(Error::Option { .. }));
+    let code = if usage { USAGE } else { FAILED };
+    world.abort(code.into());
+    code
+}
+
+/// A process that panics must not leave the others waiting, nor wait for them.
+struct EndOthersInPanic<'a>(&'a World);
+
+impl Drop for EndOthersInPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abort(PANICKED.into());
         }
     }
 }
@@ -80,7 +129,9 @@ fn with_workers(
     command: impl FnOnce() -> anyhow::Result<commands::Done> + Send,
 ) -> anyhow::Result<commands::Done> {
     biformer::check_simd()?;
-    rayon::ThreadPoolBuilder::new().stack_size(STACK).build()?.install(command)
+    let threads = threads::share();
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK).build()?.install(command)
 }
 
 /// `biformer info | head` has shown what was asked for.

@@ -37,6 +37,9 @@ pub enum Error {
     /// Training cannot go on.
     #[error("training stopped: {0}")]
     Training(String),
+    /// The processes of a run cannot work together.
+    #[error("the processes of the run: {0}")]
+    Processes(String),
 }
 
 impl Error {

@@ -11,6 +11,7 @@
 //! - [`data`]: pictures from files to numbers, as Pillow and timm have them.
 //! - [`classification`]: backbone with a head; evaluation and prediction.
 //! - [`train`]: recipe, optimizer, schedule, a run that can be resumed bit for bit.
+//! - [`distributed`]: the processes of a run that MPI joins (feature `mpi`).
 //! - [`analysis`], [`visualize`]: what a model costs in work and in time, and pictures of what it
 //!   says.
 //!
@@ -32,6 +33,7 @@ pub mod analysis;
 pub mod attention;
 pub mod classification;
 pub mod data;
+pub mod distributed;
 mod error;
 pub mod files;
 pub mod layers;

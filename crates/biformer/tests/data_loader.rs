@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use biformer::data::{Batch, DataLoader, RgbImage};
+use biformer::data::{Batch, DataLoader, RgbImage, Shard};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tempfile::{TempDir, tempdir};
@@ -100,6 +100,37 @@ fn an_epoch_goes_on_from_any_batch() {
     let rest: Vec<Batch> = loader.epoch(1, 2, Box::new(transform)).collect();
     assert_eq!(rest.len(), 1);
     assert_eq!((&rest[0].pixels, &rest[0].labels), (&all[2].pixels, &all[2].labels));
+}
+
+/// Two processes with half the batch see what one sees: the same batches, in parts, however many
+/// pictures there are.
+#[test]
+fn shards_are_parts_of_the_same_batches() {
+    for (count, shuffle) in [(14, true), (14, false), (3, true), (13, false)] {
+        let (_folder, samples) = pictures(count);
+        let whole = DataLoader { shuffle, ..loader(samples) };
+        let parts = [0, 1].map(|rank| {
+            let shard = Shard { rank, size: 2 };
+            let batch_size = whole.batch_size / 2;
+            epoch_of(&DataLoader { batch_size, shard, ..whole.clone() }, 3)
+        });
+        let whole = epoch_of(&whole, 3);
+        assert!(parts.iter().all(|part| part.len() == whole.len()));
+        for (number, batch) in whole.iter().enumerate() {
+            let (mut found, mut draws_found) = (vec![usize::MAX; batch.of], vec![-1.0; batch.of]);
+            for (rank, part) in parts.iter().enumerate() {
+                let part = &part[number..=number];
+                assert_eq!(part[0].of, batch.of);
+                let places = Shard { rank, size: 2 }.places(batch.of);
+                for ((place, label), draw) in places.into_iter().zip(labels(part)).zip(draws(part))
+                {
+                    (found[place], draws_found[place]) = (label, draw);
+                }
+            }
+            let batch = std::slice::from_ref(batch);
+            assert_eq!((found, draws_found), (labels(batch), draws(batch)), "{count} pictures");
+        }
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::all_reduce::{self, Reducer};
 use crate::convolution::{self, ConvolutionOptions, Window};
 use crate::linear::{self, LinearOptions};
 use crate::routed_attention::{self, Routing};
@@ -20,6 +21,9 @@ const WITHOUT_GRADIENTS: &str = "the public functions choose differentiable kern
 /// The fused operators. Shapes and meaning stand at the public functions of the same names.
 #[backend_extension(Autodiff, Flex)]
 pub trait OpsBackend: burn::backend::Backend {
+    /// See [`all_reduce`](fn@crate::all_reduce).
+    fn all_reduce(x: FloatTensor<Self>, reducer: Reducer) -> FloatTensor<Self>;
+
     /// See [`depthwise_conv`](fn@crate::depthwise_conv).
     fn fused_depthwise_conv(
         x: FloatTensor<Self>,
@@ -110,6 +114,10 @@ pub trait OpsBackend: burn::backend::Backend {
 }
 
 impl OpsBackend for Flex {
+    fn all_reduce(x: FloatTensor<Self>, reducer: Reducer) -> FloatTensor<Self> {
+        all_reduce::forward(&x, &reducer)
+    }
+
     fn fused_depthwise_conv(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -211,6 +219,10 @@ impl OpsBackend for Flex {
 }
 
 impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
+    fn all_reduce(x: FloatTensor<Self>, reducer: Reducer) -> FloatTensor<Self> {
+        all_reduce::differentiable::<C>(x, reducer)
+    }
+
     fn fused_depthwise_conv(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,

@@ -22,6 +22,7 @@
 //! assert_eq!(output.dims(), [1, 14, 14, 32]);
 //! ```
 
+mod all_reduce;
 mod backend;
 mod convolution;
 mod depthwise_conv;
@@ -40,6 +41,7 @@ mod routed_attention;
 mod routing;
 mod simd;
 
+pub use all_reduce::{Reducer, all_reduce};
 pub use backend::{OpsBackend, is_cpu, is_fused};
 pub use convolution::{
     ConvolutionOptions, Window, convolution, convolution_reference, convolution_weight,

@@ -11,6 +11,7 @@ use biformer::classification::{
     evaluate, imagenet1k_classes, imagenet1k_wordnet_ids, macro_f1, mean_per_class_accuracy,
 };
 use biformer::data::{DataLoader, ImageFolder, Split, split_folder};
+use biformer::distributed::World;
 use serde_json::json;
 
 use super::eval_report::{print_table, write_files};
@@ -19,7 +20,7 @@ use crate::args::EvalArgs;
 use crate::device;
 use crate::progress::{Progress, say};
 
-pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
+pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
     let device = device::parse(&args.device.device)?;
     let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference();
     let folder = open(&val_folder(&args.data)?, &loaded.info.classes)?;
@@ -29,17 +30,20 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         fs::create_dir_all(output).map_err(|e| Error::io("create the folder", output, e))?;
     }
     let loader = DataLoader::new(folder.samples, args.batch_size.into());
+    let loader = DataLoader { shard: world.shard(), ..loader };
 
     let start = Instant::now();
     let mut progress = Progress::new();
     let mut done = 0;
     let result = evaluate(&loaded.model, loader, loaded.info.transform, &device, |batch| {
-        done += batch.labels.len() + batch.skipped.len();
+        done += batch.of;
         for (_, reason) in &batch.skipped {
             progress.line(format!("warning: skipped: {reason}"));
         }
-        progress.count("eval", done, images, "");
-        if stop.load(Ordering::Relaxed) {
+        if world.is_first() {
+            progress.count("eval", done, images, "");
+        }
+        if world.any(stop.load(Ordering::Relaxed)) {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -47,9 +51,15 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     });
     progress.finish();
     let Some(result) = result else {
-        say(format!("interrupted after {done} of {}", plural(images, "image")));
+        if world.is_first() {
+            say(format!("interrupted after {done} of {}", plural(images, "image")));
+        }
         return Ok(Done::Interrupted);
     };
+    let result = result.over(world);
+    if !world.is_first() {
+        return Ok(Done::Well);
+    }
     let seconds = start.elapsed().as_secs_f64();
 
     print_table(&result.confusion, &loaded.info.classes, args.per_class)?;

@@ -1,12 +1,13 @@
 //! `biformer predict`
 
-use std::io::{Read, Write, stdin, stdout};
+use std::io::{Read, Write, sink, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use biformer::Error;
 use biformer::classification::{ClassifierInfo, Prediction, class_label, predict};
 use biformer::data::{RgbImage, decode, decode_bytes, is_image_file};
+use biformer::distributed::World;
 use serde::Serialize;
 use serde_json::json;
 
@@ -19,40 +20,79 @@ use crate::progress::say;
 const BATCH: usize = 16;
 const STDIN: &str = "-";
 
-pub fn run(args: &PredictArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
+pub fn run(args: &PredictArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
     let device = device::parse(&args.device.device)?;
     let pictures = list_pictures(&args.pictures)?;
+    if world.size() > 1 && pictures.iter().any(|path| path.as_os_str() == STDIN) {
+        let reason = "standard input goes to one process only; name a file or start without mpirun";
+        return Err(Error::option("PICTURE", reason).into());
+    }
     let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference();
-    let mut printer = Printer::new(args.format, &loaded.info, &pictures);
+    let out: Box<dyn Write> = if world.is_first() { Box::new(stdout()) } else { Box::new(sink()) };
+    let mut printer = Printer::new(out, args.format, &loaded.info, &pictures);
     let mut failures = 0;
     printer.start()?;
-    let size = loaded.info.transform.img_size;
+    let transform = &loaded.info.transform;
+    let size = transform.img_size;
     let batch = (BATCH * 224 * 224 / (size * size)).clamp(1, BATCH);
-    for paths in pictures.chunks(batch) {
-        if stop.load(Ordering::Relaxed) {
+    let topk = usize::from(args.topk).min(loaded.info.classes.len());
+    for paths in pictures.chunks(batch * world.size()) {
+        if world.any(stop.load(Ordering::Relaxed)) {
             printer.finish()?;
-            say(format!("interrupted after {} pictures", printer.printed));
+            if world.is_first() {
+                say(format!("interrupted after {} pictures", printer.printed));
+            }
             return Ok(Done::Interrupted);
         }
-        let mut readable: Vec<(&PathBuf, RgbImage)> = Vec::new();
-        for path in paths {
-            match read(path) {
-                Ok(image) => readable.push((path, image)),
-                Err(error) => {
-                    say(format!("error: {error}"));
-                    failures += 1;
-                }
+        let (mut images, mut is_readable) = (Vec::new(), Vec::new());
+        for path in paths.iter().skip(batch * world.rank()).take(batch) {
+            let image = read(path);
+            is_readable.push(image.is_ok());
+            match image {
+                Ok(image) => images.push(image),
+                Err(error) => say(format!("error: {error}")),
             }
         }
-        let (paths, images): (Vec<_>, Vec<_>) = readable.into_iter().unzip();
-        let transform = &loaded.info.transform;
-        let best = predict(&loaded.model, &images, transform, args.topk.into(), &device);
-        for (path, best) in paths.into_iter().zip(best) {
-            printer.print(path, &best)?;
+        let mut best = predict(&loaded.model, &images, transform, topk, &device).into_iter();
+        let own = is_readable.into_iter().map(|readable| readable.then(|| best.next()).flatten());
+        let all = gather(own.collect(), [batch, topk], world);
+        for (path, best) in paths.iter().zip(all) {
+            match best {
+                Some(best) => printer.print(path, &best)?,
+                None => failures += 1,
+            }
         }
     }
     printer.finish()?;
     Ok(if failures == 0 { Done::Well } else { Done::WithFailures })
+}
+
+/// What all processes predict for up to `batch` pictures each, in order: `topk` classes, or `None`
+/// for what could not be read.
+fn gather(
+    own: Vec<Option<Vec<Prediction>>>,
+    [batch, topk]: [usize; 2],
+    world: &World,
+) -> Vec<Option<Vec<Prediction>>> {
+    if world.size() == 1 {
+        return own;
+    }
+    // A row a picture: whether it was read, then pairs of class and probability. The rows of
+    // the others are 0, so that the sum has all.
+    let width = 1 + 2 * topk;
+    let mut rows = vec![0.0; world.size() * batch * width];
+    for (row, best) in rows.chunks_mut(width).skip(world.rank() * batch).zip(&own) {
+        let Some(best) = best else { continue };
+        row[0] = 1.0;
+        for (pair, best) in row[1..].chunks_mut(2).zip(best) {
+            pair.copy_from_slice(&[best.class as f64, best.probability.into()]);
+        }
+    }
+    world.sum_f64(&mut rows);
+    let prediction =
+        |pair: &[f64]| Prediction { class: pair[0] as usize, probability: pair[1] as f32 };
+    let best = |row: &[f64]| (row[0] > 0.0).then(|| row[1..].chunks(2).map(prediction).collect());
+    rows.chunks(width).map(best).collect()
 }
 
 /// Files as they are, folders and globs spelled out, in sorted order each.
@@ -110,6 +150,7 @@ fn read(path: &Path) -> Result<RgbImage, Error> {
 }
 
 struct Printer<'a> {
+    out: Box<dyn Write>,
     format: Format,
     info: &'a ClassifierInfo,
     width: usize,
@@ -126,21 +167,26 @@ struct CsvRow<'a> {
 }
 
 impl<'a> Printer<'a> {
-    fn new(format: Format, info: &'a ClassifierInfo, pictures: &[PathBuf]) -> Self {
+    fn new(
+        out: Box<dyn Write>,
+        format: Format,
+        info: &'a ClassifierInfo,
+        pictures: &[PathBuf],
+    ) -> Self {
         let width = pictures.iter().map(|path| shown(path).chars().count()).max().unwrap_or(0);
-        Self { format, info, width, printed: 0 }
+        Self { out, format, info, width, printed: 0 }
     }
 
-    fn start(&self) -> std::io::Result<()> {
+    fn start(&mut self) -> std::io::Result<()> {
         match self.format {
-            Format::Json => write!(stdout(), "["),
-            Format::Csv => writeln!(stdout(), "file,rank,index,class,probability"),
+            Format::Json => write!(self.out, "["),
+            Format::Csv => writeln!(self.out, "file,rank,index,class,probability"),
             Format::Table => Ok(()),
         }
     }
 
     fn print(&mut self, path: &Path, best: &[Prediction]) -> anyhow::Result<()> {
-        let mut out = stdout().lock();
+        let out = &mut self.out;
         let class = |prediction: &Prediction| class_label(&self.info.classes[prediction.class]);
         match self.format {
             Format::Table => {
@@ -184,9 +230,9 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    fn finish(&self) -> std::io::Result<()> {
+    fn finish(&mut self) -> std::io::Result<()> {
         match self.format {
-            Format::Json => writeln!(stdout(), "\n]"),
+            Format::Json => writeln!(self.out, "\n]"),
             Format::Csv | Format::Table => Ok(()),
         }
     }

@@ -5,16 +5,17 @@ use std::sync::atomic::AtomicBool;
 
 use biformer::Error;
 use biformer::classification::Pretrained;
-use biformer::train::{Outcome, Recipe, RunFolder, train};
+use biformer::distributed::World;
+use biformer::train::{Event, Outcome, Recipe, RunFolder, train_in};
 use biformer::weights::resolve;
 use serde_json::json;
 
-use super::{Done, next_free, print, shown};
+use super::{Done, next_free, plural, print, shown};
 use crate::args::{Overrides, TrainArgs};
 use crate::device;
 use crate::progress::{Progress, say};
 
-pub fn run(args: &TrainArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
+pub fn run(args: &TrainArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
     let device = device::parse(&args.device.device)?;
     let (run, recipe) = match &args.resume {
         Some(folder) => {
@@ -32,11 +33,19 @@ pub fn run(args: &TrainArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     };
     let root = shown(run.root());
     let mut progress = Progress::new();
-    progress.line(format!("{} → {root}", recipe.model));
-    let outcome = train(&run, &recipe, args.resume.is_some(), &device, stop, &mut |event| {
-        progress.show(event);
-    });
+    if world.is_first() {
+        progress.line(format!("{} → {root}{}", recipe.model, in_processes(world)));
+    }
+    let resume = args.resume.is_some();
+    let mut observe = |event: Event<'_>| progress.show(event);
+    let outcome = train_in(world, &run, &recipe, resume, &device, stop, &mut observe);
     progress.finish();
+    if !world.is_first() {
+        return Ok(match outcome? {
+            Outcome::Interrupted { .. } => Done::Interrupted,
+            Outcome::Finished { .. } => Done::Well,
+        });
+    }
     // A loss that is no number would be none again.
     let can_go_on = !matches!(outcome, Ok(_) | Err(Error::Training(_)));
     if can_go_on && run.recipe().exists() {
@@ -65,6 +74,15 @@ pub fn run(args: &TrainArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
             });
             print(line)?;
             Ok(Done::Well)
+        }
+    }
+}
+
+fn in_processes(world: &World) -> String {
+    match world.size() {
+        1 => String::new(),
+        size => {
+            format!(" in {size} processes of {}", plural(rayon::current_num_threads(), "thread"))
         }
     }
 }
@@ -136,6 +154,7 @@ impl Overrides {
             model_ema,
             model_ema_decay,
             model_ema_warmup,
+            sync_bn,
             drop_path,
             smoothing,
             hflip,

@@ -5,6 +5,8 @@ use std::cmp::Ordering;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::distributed::World;
+
 /// Counts of right answers, to be added up over batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
@@ -49,6 +51,20 @@ impl Accuracy {
         };
         let classes: Vec<usize> = values(targets).chunks(num_classes).map(heaviest).collect();
         self.update(&values(logits), &classes);
+    }
+
+    /// Takes in other counts.
+    pub fn add(&mut self, other: Self) {
+        self.images += other.images;
+        self.top1_hits += other.top1_hits;
+        self.top5_hits += other.top5_hits;
+    }
+
+    /// The counts of all processes together.
+    pub fn over(self, world: &World) -> Self {
+        let counts = [self.images, self.top1_hits, self.top5_hits];
+        let [images, top1_hits, top5_hits] = world.count(counts);
+        Self { images, top1_hits, top5_hits }
     }
 
     /// Share of pictures whose class has the highest score, in `[0, 1]`.

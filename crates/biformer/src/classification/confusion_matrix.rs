@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::distributed::World;
+
 /// Pictures by true and predicted class, to be added up over batches.
 ///
 /// Only pairs that occur are kept: it takes no more room for a thousand classes than for ten.
@@ -34,6 +36,28 @@ impl ConfusionMatrix {
     /// Pairs of truth and prediction that occur, in order of the classes, and their pictures.
     pub fn counts(&self) -> impl Iterator<Item = (usize, Option<usize>, usize)> + '_ {
         self.counts.iter().map(|(&(truth, prediction), &count)| (truth, prediction, count))
+    }
+
+    /// The counts of all processes together.
+    pub fn over(self, world: &World) -> Self {
+        let mut lengths = vec![0.0; world.size()];
+        lengths[world.rank()] = self.counts.len() as f64;
+        world.sum_f64(&mut lengths);
+        // Each fills its own rows, and the sum is all of them; −1 stands for no answer.
+        let before: f64 = lengths[..world.rank()].iter().sum();
+        let mut rows = vec![[0.0; 3]; lengths.iter().sum::<f64>() as usize];
+        for (row, (truth, prediction, count)) in
+            rows[before as usize..].iter_mut().zip(self.counts())
+        {
+            *row = [truth as f64, prediction.map_or(-1.0, |class| class as f64), count as f64];
+        }
+        world.sum_f64(rows.as_flattened_mut());
+        let mut counts = BTreeMap::new();
+        for [truth, prediction, count] in rows {
+            let prediction = (prediction >= 0.0).then_some(prediction as usize);
+            *counts.entry((truth as usize, prediction)).or_default() += count as usize;
+        }
+        Self { counts }
     }
 
     /// Scores of the classes that occur as truth or as prediction, in order of the classes.

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{Accuracy, ConfusionMatrix, ImageClassifier, cross_entropy};
 use crate::data::{Batch, DataLoader, EvalTransform};
+use crate::distributed::World;
 
 /// Result of [`evaluate`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,6 +19,20 @@ pub struct Evaluation {
     pub loss: f64,
     /// Pictures left out because they cannot be decoded.
     pub skipped: usize,
+}
+
+impl Evaluation {
+    /// The result of all processes together, of which each has evaluated its shard.
+    pub fn over(self, world: &World) -> Self {
+        if world.size() == 1 {
+            return self;
+        }
+        let [loss_sum] = world.sum([self.loss * self.accuracy.images as f64]);
+        let accuracy = self.accuracy.over(world);
+        let [skipped] = world.count([self.skipped]);
+        let confusion = self.confusion.over(world);
+        Self { accuracy, confusion, loss: loss_sum / accuracy.images.max(1) as f64, skipped }
+    }
 }
 
 /// Runs `model` over the pictures of `loader`; `observe` sees every batch and may break off, which gives `None`.

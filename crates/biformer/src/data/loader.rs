@@ -9,8 +9,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use super::RgbImage;
-use super::workers::{Batches, Epoch, View};
+use super::workers::{Batches, Epoch, Part, View};
+use super::{RgbImage, Shard};
 
 /// A batch of transformed pictures.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Batch {
     pub labels: Vec<usize>,
     /// Pictures left out because they cannot be decoded, with the reason.
     pub skipped: Vec<(PathBuf, String)>,
+    /// Pictures of the whole batch: those of the other shards and those left out among them.
+    pub of: usize,
 }
 
 /// From a picture and its own source of randomness to `[3, height, width]` numbers.
@@ -31,7 +33,7 @@ pub type Transform = dyn Fn(&RgbImage, &mut StdRng) -> Vec<f32> + Send + Sync;
 pub struct DataLoader {
     /// Path and class of each picture.
     pub samples: Vec<(PathBuf, usize)>,
-    /// Pictures in a batch.
+    /// Pictures in a batch, or in the shard's part of it.
     pub batch_size: usize,
     /// Whether the order is shuffled by seed and epoch, and an incomplete last batch left out
     /// (unless it is the only one).
@@ -43,24 +45,51 @@ pub struct DataLoader {
     pub aug_repeats: usize,
     /// Threads that load; 0 is as many as compute, [`rayon::current_num_threads`].
     pub workers: usize,
+    /// The part of every batch to load. All shards have the same number of batches, of the same
+    /// pictures in the same order as one process with batches `size` times as large; a part of
+    /// an incomplete batch may be empty.
+    pub shard: Shard,
 }
 
 impl DataLoader {
     /// The pictures in their order, each once.
     pub fn new(samples: Vec<(PathBuf, usize)>, batch_size: usize) -> Self {
-        Self { samples, batch_size, shuffle: false, seed: 0, aug_repeats: 1, workers: 0 }
+        Self {
+            samples,
+            batch_size,
+            shuffle: false,
+            seed: 0,
+            aug_repeats: 1,
+            workers: 0,
+            shard: Shard::default(),
+        }
     }
 
     /// Batches in an epoch.
     pub fn batches(&self) -> usize {
-        let full = self.samples.len() / self.batch_size;
-        if self.shuffle && full > 0 { full } else { self.samples.len().div_ceil(self.batch_size) }
+        let full = self.samples.len() / self.whole_batch();
+        if self.shuffle && full > 0 {
+            full
+        } else {
+            self.samples.len().div_ceil(self.whole_batch())
+        }
+    }
+
+    /// Pictures in a batch over all shards.
+    fn whole_batch(&self) -> usize {
+        self.batch_size * self.shard.size
     }
 
     /// The batches of `epoch` from number `first` on.
     pub fn epoch(self, epoch: usize, first: usize, transform: Box<Transform>) -> Batches {
-        let order = self.order(epoch);
-        Batches::start(Epoch { loader: self, epoch, order, transform }, first)
+        let views = self.order(epoch);
+        let (mut order, mut parts) = (Vec::new(), Vec::new());
+        for whole in views.chunks(self.whole_batch()).take(self.batches()) {
+            let start = order.len();
+            order.extend(self.shard.places(whole.len()).into_iter().map(|place| whole[place]));
+            parts.push(Part { views: start..order.len(), of: whole.len() });
+        }
+        Batches::start(Epoch { loader: self, epoch, order, parts, transform }, first)
     }
 
     /// What an epoch looks at, in order.

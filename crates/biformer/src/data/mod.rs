@@ -19,6 +19,7 @@ mod random_erasing;
 mod resample;
 mod resize_passes;
 pub mod shapes;
+mod shard;
 mod transforms;
 mod workers;
 
@@ -30,6 +31,7 @@ pub use mixup::{Mix, Mixup, MixupMode, mix_pictures, mixup_rng, soft_targets};
 pub use rand_augment::{AugmentOp, DrawnOp, RandAugment};
 pub use random_erasing::{ErasingMode, RandomErasing};
 pub use resample::{Filter, resize};
+pub use shard::Shard;
 pub use transforms::{EvalTransform, Normalize, TrainTransform};
 pub use workers::Batches;
 

@@ -26,11 +26,21 @@ pub(super) struct View {
     pub repeat: usize,
 }
 
+/// What a process loads of a batch.
+pub(super) struct Part {
+    /// Places in the order.
+    pub views: Range<usize>,
+    /// Pictures of the batch over all processes.
+    pub of: usize,
+}
+
 /// All that an epoch is made of.
 pub(super) struct Epoch {
     pub loader: DataLoader,
     pub epoch: usize,
     pub order: Vec<View>,
+    /// One for each batch, in order.
+    pub parts: Vec<Part>,
     pub transform: Box<Transform>,
 }
 
@@ -71,7 +81,7 @@ impl Batches {
             workers => workers,
         };
         let progress = Progress {
-            next_view: first * epoch.loader.batch_size,
+            next_view: epoch.parts.get(first).map_or(epoch.order.len(), |part| part.views.start),
             loaded: HashMap::new(),
             next_batch: first,
             stopped: false,
@@ -92,10 +102,10 @@ impl Iterator for Batches {
     type Item = Batch;
 
     fn next(&mut self) -> Option<Batch> {
-        let views = self.shared.epoch.views(self.next)?;
-        let loaded = self.shared.take_batch(views.clone());
+        let part = self.shared.epoch.parts.get(self.next)?;
+        let loaded = self.shared.take_batch(part.views.clone());
         self.next += 1;
-        Some(self.shared.epoch.batch(views, loaded))
+        Some(self.shared.epoch.batch(part, loaded))
     }
 }
 
@@ -109,16 +119,9 @@ impl Drop for Batches {
 }
 
 impl Epoch {
-    /// The places of a batch in the order; `None` after the last.
-    fn views(&self, batch: usize) -> Option<Range<usize>> {
-        let start = batch * self.loader.batch_size;
-        let end = (start + self.loader.batch_size).min(self.order.len());
-        (batch < self.loader.batches()).then_some(start..end)
-    }
-
     /// Views of one picture, decoded once.
     fn load(&self, views: Range<usize>) -> Vec<Loaded> {
-        let Self { loader, epoch, order, transform } = self;
+        let Self { loader, epoch, order, transform, .. } = self;
         let image = decode(&loader.samples[order[views.start].picture].0);
         let look = |&View { picture, repeat }: &View| match &image {
             Ok(image) => Ok(transform(image, &mut rng(loader.seed, *epoch, picture, repeat))),
@@ -127,14 +130,14 @@ impl Epoch {
         order[views].iter().map(look).collect()
     }
 
-    fn batch(&self, views: Range<usize>, loaded: Vec<Loaded>) -> Batch {
-        let mut batch = Batch::default();
-        for (view, loaded) in self.order[views].iter().zip(loaded) {
+    fn batch(&self, part: &Part, loaded: Vec<Loaded>) -> Batch {
+        let mut batch = Batch { of: part.of, ..Batch::default() };
+        for (view, loaded) in self.order[part.views.clone()].iter().zip(loaded) {
             let (path, label) = &self.loader.samples[view.picture];
             match loaded {
                 Ok(pixels) => {
                     if batch.pixels.is_empty() {
-                        batch.pixels.reserve(pixels.len() * self.loader.batch_size);
+                        batch.pixels.reserve(pixels.len() * part.views.len());
                     }
                     batch.pixels.extend_from_slice(&pixels);
                     batch.labels.push(*label);
@@ -162,20 +165,16 @@ impl Shared {
 
     /// The next picture to load: its views in a row, as far as they are in one batch.
     fn next_views(&self) -> Option<Range<usize>> {
-        let Epoch { loader, order, .. } = &self.epoch;
+        let Epoch { order, parts, .. } = &self.epoch;
         let mut progress = self.progress();
         loop {
             let start = progress.next_view;
-            let batch = start / loader.batch_size;
-            let views = self.epoch.views(batch)?;
-            if progress.stopped || start == views.end {
-                return None; // the last batch may be incomplete
-            }
+            let batch = parts.partition_point(|part| part.views.end <= start);
+            let part = parts.get(batch).filter(|_| !progress.stopped)?;
             if batch < progress.next_batch + AHEAD {
                 let picture = order[start].picture;
-                let views = start..views.end;
-                let end = views.clone().find(|&view| order[view].picture != picture);
-                progress.next_view = end.unwrap_or(views.end);
+                let end = (start..part.views.end).find(|&view| order[view].picture != picture);
+                progress.next_view = end.unwrap_or(part.views.end);
                 return Some(start..progress.next_view);
             }
             progress = self.room.wait(progress).expect(HELD);

@@ -2,7 +2,9 @@
 //! pictures.
 
 use burn::module::Module;
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+
+use super::batch_part::batch_part;
 
 /// Drops the branch of a picture with probability `rate` and scales the others by
 /// 1 / (1 − rate). The identity outside of training.
@@ -37,12 +39,27 @@ impl DropPath {
         if !self.is_active(&x) {
             return x;
         }
-        let device = x.device();
         let keep = 1.0 - self.rate;
         let [batch, ..] = x.dims();
-        let mask =
-            Tensor::<4>::random([batch, 1, 1, 1], Distribution::Bernoulli(keep), &device.inner());
+        let mask = draw_mask(batch, keep, &x.device().inner());
         x * Tensor::from_inner(mask / keep)
+    }
+}
+
+/// 1 with probability `keep`, else 0, for each picture; if processes share the batch, they all draw
+/// for all of it, so that a picture's number does not depend on how many there are.
+///
+/// # Shapes
+/// - output: `[batch, 1, 1, 1]`
+fn draw_mask(batch: usize, keep: f64, device: &Device) -> Tensor<4> {
+    let draw = |of| Tensor::random([of, 1, 1, 1], Distribution::Bernoulli(keep), device);
+    match batch_part() {
+        None => draw(batch),
+        Some(part) => {
+            let places: Vec<i64> = part.places.iter().map(|&place| place as i64).collect();
+            let places = TensorData::new(places, [batch]);
+            draw(part.of).select(0, Tensor::<1, Int>::from_data(places, device))
+        }
     }
 }
 

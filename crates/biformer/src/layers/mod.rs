@@ -1,6 +1,7 @@
 //! The small parts that blocks and heads share.
 
 mod batch_norm;
+mod batch_part;
 mod convolution;
 mod depthwise_conv;
 mod drop_path;
@@ -10,6 +11,7 @@ mod mlp;
 mod patch_embed;
 
 pub use batch_norm::batch_norm;
+pub use batch_part::{BatchPart, with_batch_part};
 pub use depthwise_conv::DepthwiseConv;
 pub use drop_path::{DropPath, drop_path_rates};
 pub use layer_norm::LayerNorm;

@@ -7,18 +7,22 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use biformer_ops::is_cpu;
 use burn::module::Module;
 use burn::tensor::Device;
 
 use super::pictures::Pictures;
+use super::processes::agree_on_start;
 use super::state::State;
 use super::tensorboard::EventLog;
 use super::{EpochMetrics, Progress, Recipe, RunFolder};
-use crate::Result;
 use crate::classification::evaluate;
 use crate::data::Batch;
+use crate::distributed::World;
+use crate::{Error, Result};
 
-/// What a run tells while it goes on.
+/// What a run tells while it goes on. Of several processes the first one tells it; what it could
+/// not read, each tells itself.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)] // of the fields of the variants: their names say it
 pub enum Event<'a> {
@@ -87,14 +91,39 @@ pub fn train(
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome> {
+    train_in(&World::single(), folder, recipe, resume, device, stop, observe)
+}
+
+/// [`train`] as one process of `world`, all of which make this call: each sees its part of every
+/// batch, and their gradients are averaged. The first one writes the files; a run that is
+/// resumed is read by all. `stop` may be set in any of them.
+///
+/// # Errors
+/// As [`train`]. The other processes then wait for this one: end them with [`World::abort`].
+pub fn train_in(
+    world: &World,
+    folder: &RunFolder,
+    recipe: &Recipe,
+    resume: bool,
+    device: &Device,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Outcome> {
     recipe.check()?;
-    let pictures = Pictures::open(recipe)?;
+    check_processes(world, recipe, device)?;
+    let observe = &mut |event: Event<'_>| {
+        if world.is_first() || matches!(event, Event::Skipped { .. }) {
+            observe(event);
+        }
+    };
+    let pictures = Pictures::open(recipe, world.shard())?;
     let device = device.clone().autodiff();
-    let images = recipe.batch_size * recipe.grad_accum_steps;
+    let images = recipe.batch_size * recipe.grad_accum_steps * world.size();
     let scaled = recipe.with_lr_for(images);
-    let run = Run { folder, recipe: &scaled, pictures, device, stop };
+    let run = Run { world, folder, recipe: &scaled, pictures, device, stop };
     let mut state = State::start(&run, resume, observe)?;
-    if !resume {
+    agree_on_start(&run, &state)?;
+    if !resume && world.is_first() {
         folder.begin(recipe)?; // not before: a run that cannot start leaves no folder
     }
     let mut metrics = folder.read_metrics(state.progress.epoch)?;
@@ -116,25 +145,45 @@ pub fn train(
     let seconds = || seconds_before + start.elapsed().as_secs_f64();
     while state.progress.epoch < recipe.total_epochs() {
         let Some(images_per_second) = train_epoch(&mut state, &run, &mut events, observe)? else {
-            return state.interrupt(folder, seconds());
+            return state.interrupt(&run, seconds());
         };
         let Some(validation) = validate(&state, &run, observe)? else {
-            return state.interrupt(folder, seconds());
+            return state.interrupt(&run, seconds());
         };
         let epoch = EpochMetrics { images_per_second, seconds: seconds(), ..validation };
         state.finish_epoch(&run, &epoch)?;
         metrics.push(epoch);
-        folder.write_metrics(&metrics)?;
-        state.checkpoint().write(&folder.checkpoint())?;
-        events.write_epoch(&epoch)?;
+        if world.is_first() {
+            folder.write_metrics(&metrics)?;
+            state.checkpoint().write(&folder.checkpoint())?;
+            events.write_epoch(&epoch)?;
+        }
         observe(Event::Epoch(&epoch));
     }
     let best_top1 = state.progress.best_top1.unwrap_or_default();
     Ok(Outcome::Finished { metrics, best_top1, seconds: state.progress.seconds })
 }
 
+/// What several processes need beside what [`Recipe::check`] asks for.
+fn check_processes(world: &World, recipe: &Recipe, device: &Device) -> Result<()> {
+    if world.size() == 1 {
+        return Ok(());
+    }
+    let mixes = recipe.mixup_in(0).is_some();
+    if mixes && !recipe.batch_size.is_multiple_of(2) {
+        let reason = "must be even for Mixup and CutMix in several processes: a picture and its \
+                      partner go to the same one";
+        return Err(Error::option("batch_size", format!("{reason}, got {}", recipe.batch_size)));
+    }
+    if recipe.sync_bn && !is_cpu(device) {
+        return Err(Error::option("sync_bn", "works on the CPU only, take `--device cpu`"));
+    }
+    Ok(())
+}
+
 /// What stays the same from step to step.
 pub(super) struct Run<'a> {
+    pub world: &'a World,
     pub folder: &'a RunFolder,
     pub recipe: &'a Recipe,
     pub pictures: Pictures,
@@ -144,8 +193,9 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Whether any process was asked to stop; all must ask at the same time.
     pub fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.world.any(self.stop.load(Ordering::Relaxed))
     }
 }
 
@@ -174,7 +224,7 @@ fn train_epoch(
         }
         let progress = &state.progress;
         let seen = progress.accuracy.images - before.accuracy.images;
-        if seen > 0 {
+        if seen > 0 && run.world.is_first() {
             let loss = (progress.loss_sum - before.loss_sum) / seen as f64;
             events.write_step(epoch * steps + step + 1, loss, lr)?;
         }
@@ -209,13 +259,14 @@ fn validate(
     let Some(val) =
         evaluate(&model, pictures.val.clone(), pictures.info.transform, &device, |batch| {
             report_skipped(batch, observe);
-            images += batch.labels.len() + batch.skipped.len();
+            images += batch.of;
             observe(Event::Validated { images, of });
             if run.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     else {
         return Ok(None);
     };
+    let val = val.over(run.world);
     let progress = state.progress;
     let steps = pictures.steps(recipe);
     if !val.loss.is_finite() {

@@ -8,6 +8,7 @@ mod gradients;
 mod layer_decay;
 mod optimizer;
 mod pictures;
+mod processes;
 mod recipe;
 mod recipe_check;
 mod run;
@@ -17,7 +18,7 @@ mod tensorboard;
 
 pub use checkpoint::{Checkpoint, Progress};
 pub use ema::{ModelEma, ema_decay};
-pub use engine::{Event, Outcome, StepMetrics, train};
+pub use engine::{Event, Outcome, StepMetrics, train, train_in};
 pub use gradients::NamedGradients;
 pub use layer_decay::LayerDecay;
 pub use optimizer::{AdamW, AdamWOptions, is_decayed};

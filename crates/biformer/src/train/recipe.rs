@@ -31,7 +31,7 @@ pub struct Recipe {
     pub epochs: usize,
     /// Passes after those, at the least learning rate.
     pub cooldown_epochs: usize,
-    /// Pictures in a forward pass.
+    /// Pictures in a forward pass of each process.
     pub batch_size: usize,
     /// Forward and backward passes in a step of the optimizer.
     pub grad_accum_steps: usize,
@@ -67,6 +67,8 @@ pub struct Recipe {
     pub model_ema_decay: f64,
     /// Whether the decay rises from 0 in the first steps.
     pub model_ema_warmup: bool,
+    /// Whether batch norms take mean and variance over the pictures of all processes.
+    pub sync_bn: bool,
     /// Stochastic depth of the last block.
     pub drop_path: f64,
     /// Label smoothing.
@@ -132,6 +134,7 @@ impl Default for Recipe {
             model_ema: false,
             model_ema_decay: 0.9998,
             model_ema_warmup: true,
+            sync_bn: false,
             drop_path: 0.0,
             smoothing: 0.1,
             scale: [0.35, 1.0],

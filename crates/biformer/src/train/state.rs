@@ -7,15 +7,17 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::engine::{Event, Run, report_skipped};
+use super::processes::{average_statistics, sum_gradients};
 use super::{
     AdamW, Checkpoint, EpochMetrics, LayerDecay, ModelEma, NamedGradients, Outcome, Progress,
-    Recipe, RunFolder, ema_decay,
+    Recipe, ema_decay,
 };
 use crate::classification::{
-    ImageClassifier, ImageClassifierConfig, LoadOptions, load_classifier, save_classifier,
-    soft_target_cross_entropy,
+    Accuracy, ImageClassifier, ImageClassifierConfig, LoadOptions, load_classifier,
+    save_classifier, soft_target_cross_entropy,
 };
 use crate::data::Batches;
+use crate::layers::with_batch_part;
 use crate::models::BiFormerConfig;
 use crate::weights::{KeyStyle, load_state_dict, state_dict};
 use crate::{Error, Result};
@@ -98,13 +100,15 @@ impl State {
 
     /// Saves the weights of the epoch, and moves on to the next.
     pub(super) fn finish_epoch(&mut self, run: &Run<'_>, epoch: &EpochMetrics) -> Result<()> {
-        let model = self.averaged();
-        save_classifier(&run.folder.last(), &model, &run.pictures.info)?;
-        // Before the checkpoint: a run killed between the two repeats the epoch and writes it again.
         let best = self.progress.best_top1;
-        // Of a resumed run, `best` has been through JSON, which may have moved its last bit.
-        if best.is_none_or(|best| epoch.val_top1 > best + 1e-9) {
-            save_classifier(&run.folder.best(), &model, &run.pictures.info)?;
+        if run.world.is_first() {
+            let model = self.averaged();
+            save_classifier(&run.folder.last(), &model, &run.pictures.info)?;
+            // Before the checkpoint: a run killed between the two repeats the epoch and writes it again.
+            // Of a resumed run, `best` has been through JSON, which may have moved its last bit.
+            if best.is_none_or(|best| epoch.val_top1 > best + 1e-9) {
+                save_classifier(&run.folder.best(), &model, &run.pictures.info)?;
+            }
         }
         self.progress = Progress {
             epoch: epoch.epoch,
@@ -117,9 +121,11 @@ impl State {
     }
 
     /// Saves where the run stands.
-    pub(super) fn interrupt(mut self, folder: &RunFolder, seconds: f64) -> Result<Outcome> {
+    pub(super) fn interrupt(mut self, run: &Run<'_>, seconds: f64) -> Result<Outcome> {
         self.progress.seconds = seconds;
-        self.checkpoint().write(&folder.checkpoint())?;
+        if run.world.is_first() {
+            self.checkpoint().write(&run.folder.checkpoint())?;
+        }
         let Progress { epoch, step, .. } = self.progress;
         Ok(Outcome::Interrupted { epoch, step })
     }
@@ -143,10 +149,10 @@ impl State {
         lr: f64,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<ControlFlow<()>> {
-        let Run { recipe, pictures, device, .. } = run;
+        let Run { world, recipe, pictures, device, .. } = run;
         let (before, mut progress) = (self.model.valid(), self.progress);
         let mut gradients = NamedGradients::default();
-        let mut images = 0;
+        let (mut images, mut own_images) = (0, 0);
         let first = recipe.grad_accum_steps * progress.step;
         for (number, batch) in (first..).zip(batches.take(recipe.grad_accum_steps)) {
             if number > first && run.is_stopped() {
@@ -154,8 +160,9 @@ impl State {
                 return Ok(ControlFlow::Break(()));
             }
             report_skipped(&batch, observe);
-            progress.skipped += batch.skipped.len();
-            let count = batch.labels.len();
+            let own = batch.labels.len();
+            let [count, skipped] = world.count([own, batch.skipped.len()]);
+            progress.skipped += skipped;
             if count == 0 {
                 continue;
             }
@@ -163,17 +170,32 @@ impl State {
             let seed = 1 + progress.epoch * pictures.train.batches() + number;
             device.seed(recipe.seed ^ seed as u64);
             let place = (progress.epoch, number);
+            let part = pictures.part(&batch, recipe, count, world);
             let (inputs, targets) = pictures.mixed(batch, recipe, place, device);
-            let (loss, logits, found) = self.backward(inputs, targets.clone());
-            if !loss.is_finite() {
-                return Err(self.diverged("loss", loss.into(), lr, run));
+            let share = own as f64 / count as f64; // gradients are summed over processes
+            let forward = || self.backward(inputs, targets.clone(), share);
+            let (loss, logits, found) = with_batch_part(part, forward);
+            let mut accuracy = Accuracy::default();
+            if own > 0 {
+                accuracy.update_soft(logits, targets);
             }
-            images += count;
+            let [loss_sum] = world.sum([f64::from(loss) * own as f64]);
+            if !loss_sum.is_finite() {
+                return Err(self.diverged("loss", loss_sum / count as f64, lr, run));
+            }
+            (images, own_images) = (images + count, own_images + own);
             gradients.average_in(found, count as f64 / images as f64);
-            progress.loss_sum += f64::from(loss) * count as f64;
-            progress.accuracy.update_soft(logits, targets);
+            progress.loss_sum += loss_sum;
+            progress.accuracy.add(accuracy.over(world));
         }
         if images > 0 {
+            if world.size() > 1 {
+                sum_gradients(&mut gradients, world);
+                if !recipe.sync_bn {
+                    let share = own_images as f64 / images as f64;
+                    self.model = average_statistics(&self.model, self.style, share, world);
+                }
+            }
             let norm = self.apply(gradients, recipe, lr);
             if !norm.is_finite() {
                 return Err(self.diverged("norm of the gradients", norm, lr, run));
@@ -185,12 +207,18 @@ impl State {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Forward and backward pass; loss, logits and gradients.
-    fn backward(&self, images: Tensor<4>, targets: Tensor<2>) -> (f32, Tensor<2>, NamedGradients) {
+    /// Forward and backward pass; loss, logits and `share` of the gradients.
+    fn backward(
+        &self,
+        images: Tensor<4>,
+        targets: Tensor<2>,
+        share: f64,
+    ) -> (f32, Tensor<2>, NamedGradients) {
         let logits = self.model.forward(images);
         let loss = soft_target_cross_entropy(logits.clone(), targets);
         let value = loss.clone().into_scalar();
-        let gradients = NamedGradients::collect(&self.model, loss.backward(), self.style);
+        // Before the backward pass: synchronised batch norms add up over processes within it.
+        let gradients = NamedGradients::collect(&self.model, (loss * share).backward(), self.style);
         (value, logits, gradients)
     }
 
@@ -211,7 +239,7 @@ impl State {
 
     /// A whole step with a batch that is on the device.
     pub(crate) fn step(&mut self, images: Tensor<4>, targets: Tensor<2>, recipe: &Recipe, lr: f64) {
-        let (_, _, gradients) = self.backward(images, targets);
+        let (_, _, gradients) = self.backward(images, targets, 1.0);
         self.apply(gradients, recipe, lr);
     }
 

@@ -1,0 +1,154 @@
+//! What the processes of a run have in common: their start, and the sums of each step.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+
+use super::engine::Run;
+use super::state::State;
+use super::{Checkpoint, NamedGradients, Recipe};
+use crate::Result;
+use crate::data::DataLoader;
+use crate::distributed::World;
+use crate::weights::{KeyStyle, Names};
+
+/// Numbers that are added up in one call, 16 MB: more calls wait for each other, and fewer need
+/// more memory.
+const BUCKET: usize = 4 << 20;
+
+/// Adds up the gradients of all processes.
+pub(super) fn sum_gradients(gradients: &mut NamedGradients, world: &World) {
+    let gradients: Vec<&mut Tensor<1>> = gradients.iter_mut().map(|(_, tensor)| tensor).collect();
+    sum(gradients, world);
+}
+
+/// The running statistics of batch norms as the mean over all processes, of which this one has
+/// the weight `share`: each has seen its own pictures, and all must go on with the same.
+pub(super) fn average_statistics<M: Module>(
+    module: &M,
+    style: KeyStyle,
+    share: f64,
+    world: &World,
+) -> M {
+    let mut collect = Collect { names: Names::new(style), found: Vec::new() };
+    let module = module.valid(); // its statistics are not those that the next pass would change
+    module.visit(&mut collect);
+    let mut found: Vec<Tensor<1>> =
+        collect.found.into_iter().map(|tensor| tensor * share).collect();
+    sum(found.iter_mut().collect(), world);
+    let mut replace = Replace { names: Names::new(style), values: found.into_iter() };
+    module.map(&mut replace).train()
+}
+
+/// Makes sure that all processes start alike.
+///
+/// # Errors
+/// [`Error::Processes`](crate::Error::Processes) with what they have not in common.
+pub(super) fn agree_on_start(run: &Run<'_>, state: &State) -> Result<()> {
+    let Run { world, recipe, pictures, .. } = run;
+    if world.size() == 1 {
+        return Ok(()); // without work
+    }
+    // Paths may differ from host to host.
+    let recipe = Recipe { data: None, initial_checkpoint: None, ..(*recipe).clone() };
+    let samples = |loader: &DataLoader| -> Vec<_> {
+        let names = loader.samples.iter().map(|(path, class)| (path.file_name(), *class));
+        names.map(|(name, class)| (name.map(ToOwned::to_owned), class)).collect()
+    };
+    let pictures = [samples(&pictures.train), samples(&pictures.val)];
+    let Checkpoint { progress, model, .. } = state.checkpoint();
+    let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    let weights: Vec<_> = model.into_values().map(|tensor| bits(tensor.data)).collect();
+    world.agree("recipe", hash(&format!("{recipe:?}")))?;
+    world.agree("files and classes in their data folders", hash(&pictures))?;
+    world.agree("place to go on from", hash(&(progress.epoch, progress.step)))?;
+    world.agree("weights to start from", hash(&weights))
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Adds up tensors over all processes, some at a time.
+fn sum(tensors: Vec<&mut Tensor<1>>, world: &World) {
+    let mut bucket: Vec<&mut Tensor<1>> = Vec::new();
+    let mut length = 0;
+    for tensor in tensors {
+        length += tensor.dims()[0];
+        bucket.push(tensor);
+        if length >= BUCKET {
+            sum_bucket(std::mem::take(&mut bucket), world);
+            length = 0;
+        }
+    }
+    sum_bucket(bucket, world);
+}
+
+fn sum_bucket(tensors: Vec<&mut Tensor<1>>, world: &World) {
+    let mut numbers: Vec<f32> = Vec::new();
+    for tensor in &tensors {
+        let values = tensor.to_data_as::<f32>();
+        numbers.extend(values.try_into_vec::<f32>().expect("float32 values"));
+    }
+    world.sum_f32(&mut numbers);
+    let mut rest = numbers.as_slice();
+    for tensor in tensors {
+        let (own, others) = rest.split_at(tensor.dims()[0]);
+        rest = others;
+        let data = TensorData::new(own.to_vec(), [own.len()]);
+        *tensor = Tensor::from_data(data, &tensor.device());
+    }
+}
+
+/// Whether this is the key of a running statistic.
+fn is_statistic(key: &str) -> bool {
+    key.ends_with(".running_mean") || key.ends_with(".running_var")
+}
+
+struct Collect {
+    names: Names,
+    found: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Collect {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.names.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.names.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if is_statistic(&self.names.key()) {
+            self.found.push(param.val().flatten(0, D - 1));
+        }
+    }
+}
+
+struct Replace {
+    names: Names,
+    /// In the order of the module.
+    values: std::vec::IntoIter<Tensor<1>>,
+}
+
+impl ModuleMapper for Replace {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.names.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.names.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !is_statistic(&self.names.key()) {
+            return param;
+        }
+        let value = self.values.next().expect("as many as were collected");
+        param.map(|old| value.reshape(old.dims()))
+    }
+}

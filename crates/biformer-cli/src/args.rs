@@ -73,7 +73,7 @@ pub struct DemoArgs {
 pub struct TrainArgs {
     /// Recipe (TOML) to start from; the flags change single values of it
     pub recipe: Option<PathBuf>,
-    /// Folder with train/CLASS/*.jpg and val/CLASS/*.jpg
+    /// Folder or archive (.tar, .zip) with train/CLASS/*.jpg and val/CLASS/*.jpg, or WebDataset shards
     #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Folder of the run [default: runs/train, then runs/train2, …]
@@ -253,7 +253,7 @@ pub struct TransformArgs {
 pub struct EvalArgs {
     #[command(flatten)]
     pub checkpoint: CheckpointArgs,
-    /// Data set, or its val folder: CLASS/*.jpg
+    /// Data set, or its val folder or archive: CLASS/*.jpg
     #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub data: PathBuf,
     /// Pictures in one pass of the model

@@ -15,7 +15,9 @@ fn classes_and_pictures_are_sorted_and_nested_folders_are_read() {
     let samples: Vec<_> = folder
         .samples
         .iter()
-        .map(|(path, class)| (path.strip_prefix(root.path()).unwrap().to_str().unwrap(), *class))
+        .map(|(picture, class)| {
+            (picture.path().strip_prefix(root.path()).unwrap().to_str().unwrap(), *class)
+        })
         .collect();
     assert_eq!(
         samples,

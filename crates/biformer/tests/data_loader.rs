@@ -1,8 +1,6 @@
 //! Batches: order, repeats, and what cannot be read.
 
-use std::path::PathBuf;
-
-use biformer::data::{Batch, DataLoader, RgbImage, Shard};
+use biformer::data::{Batch, DataLoader, Picture, RgbImage, Shard};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tempfile::{TempDir, tempdir};
@@ -136,31 +134,31 @@ fn shards_are_parts_of_the_same_batches() {
 #[test]
 fn what_cannot_be_decoded_is_left_out_and_named() {
     let (folder, samples) = pictures(5);
-    std::fs::write(&samples[2].0, "no picture").unwrap();
-    std::fs::remove_file(&samples[4].0).unwrap();
+    std::fs::write(samples[2].0.path(), "no picture").unwrap();
+    std::fs::remove_file(samples[4].0.path()).unwrap();
     let sequence = DataLoader { shuffle: false, batch_size: 5, ..loader(samples.clone()) };
     let batches = epoch_of(&sequence, 0);
     assert_eq!(labels(&batches), [0, 1, 3]);
     assert_eq!(batches[0].pixels.len(), 2 * 3);
     let skipped: Vec<_> = batches[0].skipped.iter().map(|(path, _)| path.clone()).collect();
-    assert_eq!(skipped, [samples[2].0.clone(), samples[4].0.clone()]);
+    assert_eq!(skipped, [samples[2].0.path(), samples[4].0.path()]);
     assert!(batches[0].skipped[0].1.contains("2.png"), "{:?}", batches[0].skipped);
     drop(folder);
 }
 
 /// `count` pictures of one pixel, the label of each its number.
-fn pictures(count: usize) -> (TempDir, Vec<(PathBuf, usize)>) {
+fn pictures(count: usize) -> (TempDir, Vec<(Picture, usize)>) {
     let folder = tempdir().unwrap();
     let picture = |label: usize| {
         let path = folder.path().join(format!("{label}.png"));
         RgbImage::from_pixel(1, 1, [label as u8; 3].into()).save(&path).unwrap();
-        (path, label)
+        (path.into(), label)
     };
     let samples = (0..count).map(picture).collect();
     (folder, samples)
 }
 
-fn loader(samples: Vec<(PathBuf, usize)>) -> DataLoader {
+fn loader(samples: Vec<(Picture, usize)>) -> DataLoader {
     DataLoader { shuffle: true, seed: 7, ..DataLoader::new(samples, 6) }
 }
 

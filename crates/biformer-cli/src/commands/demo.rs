@@ -10,7 +10,7 @@ use biformer::classification::{
     LoadOptions, LoadedClassifier, Prediction, color_histogram, evaluate, load_classifier, predict,
 };
 use biformer::data::shapes::{self, ShapesConfig, render_split, write_image_folder};
-use biformer::data::{DataLoader, ImageFolder, RgbImage, Split, decode, split_folder};
+use biformer::data::{DataLoader, ImageFolder, RgbImage, Split, split_folder};
 use biformer::train::{Outcome, Recipe, RunFolder, train};
 use biformer::visualize::{Tile, contact_sheet, write_png};
 use burn::tensor::Device;
@@ -136,8 +136,10 @@ fn draw_predictions(
 ) -> anyhow::Result<()> {
     let step = folder.samples.len().div_ceil(SHOWN).max(1);
     let samples: Vec<_> = folder.samples.iter().step_by(step).collect();
-    let images =
-        samples.iter().map(|(path, _)| decode(path)).collect::<Result<Vec<RgbImage>, _>>()?;
+    let images = samples
+        .iter()
+        .map(|(picture, _)| picture.decode())
+        .collect::<Result<Vec<RgbImage>, _>>()?;
     let best = predict(&loaded.model, &images, &loaded.info.transform, 1, device);
     let class = |index: usize| loaded.info.classes[index].as_str();
     let tiles: Vec<Tile<'_>> = samples

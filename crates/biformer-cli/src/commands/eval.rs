@@ -106,11 +106,11 @@ fn open(folder: &Path, classes: &[String]) -> Result<ImageFolder, Error> {
     ImageFolder::open_with_classes(folder, classes)
 }
 
-/// A data set with a `val` folder, or the folder of classes itself.
+/// A data set with a `val` folder or archive, or the folder or archive of classes itself.
 fn val_folder(data: &Path) -> Result<PathBuf, Error> {
     match split_folder(data, Split::Val) {
         Ok(folder) => Ok(folder),
-        Err(_) if data.is_dir() => Ok(data.to_owned()),
+        Err(_) if data.exists() => Ok(data.to_owned()),
         Err(error) => Err(error),
     }
 }

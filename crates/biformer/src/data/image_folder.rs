@@ -1,11 +1,16 @@
-//! Data sets in ImageFolder layout: one folder per class, the folder's name is the class.
+//! Data sets in ImageFolder layout: one folder per class, the folder's name is the class. Folders may
+//! lie in a tar or zip; shards of a WebDataset are listed here too.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::archive::is_archive;
+use super::archive_folder::{Classes, archive_in, list_classes, split_in_archive};
 use super::image::is_image_file;
+use super::picture::Picture;
+use super::shards;
 use crate::{Error, Result};
 
 const LAYOUT: &str = "expected `<this folder>/<class>/<picture>.jpg`, one folder per class";
@@ -17,8 +22,8 @@ const LAYOUT: &str = "expected `<this folder>/<class>/<picture>.jpg`, one folder
 pub struct ImageFolder {
     /// Names of the classes; the position is the class index.
     pub classes: Vec<String>,
-    /// Path and class index of every picture, class after class.
-    pub samples: Vec<(PathBuf, usize)>,
+    /// Every picture with its class index, class after class.
+    pub samples: Vec<(Picture, usize)>,
 }
 
 impl ImageFolder {
@@ -26,23 +31,20 @@ impl ImageFolder {
     ///
     /// Pictures may lie in folders within a class folder. Hidden files and folders, and files that
     /// are no pictures by their extension, are skipped. Links are followed, each folder once.
+    ///
+    /// `root` may also be a tar or zip, a folder in one (`set.zip/train`), a folder of WebDataset
+    /// shards, or such shards by name (`train-*.tar`).
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
-        let classes = class_folders(root)?;
-        if let [class] = &classes[..] {
-            let reason = format!(
-                "there is only one class, `{class}`; a classifier needs two or more; {LAYOUT}"
-            );
-            return Err(Error::dataset(root, reason));
+        if let Some(shards) = shards_at(root)? {
+            let folder = webdataset::open(&shards, None)?;
+            check_classes(root, &folder.classes)?;
+            return Ok(folder);
         }
-        if classes.iter().all(|class| Split::named(class).is_some()) {
-            let found = classes.join("`, `");
-            let reason = format!(
-                "`{found}` are splits, not classes; name one of these folders instead of the one above"
-            );
-            return Err(Error::dataset(root, reason));
-        }
-        let samples = list_samples(root, classes.iter().enumerate())?;
+        let pictures = Layout::of(root, None)?;
+        let classes = pictures.names();
+        check_classes(root, &classes)?;
+        let samples = pictures.samples(root, classes.iter().enumerate())?;
         Ok(Self { classes, samples })
     }
 
@@ -51,7 +53,11 @@ impl ImageFolder {
     /// It may lack some of the classes, but all that it has must be among `classes`.
     pub fn open_with_classes(root: impl AsRef<Path>, classes: &[String]) -> Result<Self> {
         let root = root.as_ref();
-        let found = class_folders(root)?;
+        if let Some(shards) = shards_at(root)? {
+            return webdataset::open(&shards, Some(classes));
+        }
+        let pictures = Layout::of(root, Some(classes))?;
+        let found = pictures.names();
         let unknown: Vec<_> =
             found.iter().filter(|class| !classes.contains(class)).map(String::as_str).collect();
         if !unknown.is_empty() {
@@ -64,9 +70,97 @@ impl ImageFolder {
             return Err(Error::dataset(root, reason));
         }
         let present = classes.iter().enumerate().filter(|(_, class)| found.contains(class));
-        let samples = list_samples(root, present)?;
+        let samples = pictures.samples(root, present)?;
         Ok(Self { classes: classes.to_vec(), samples })
     }
+}
+
+/// Where the class folders are.
+enum Layout {
+    Disk(Vec<String>),
+    Archive(Classes),
+}
+
+impl Layout {
+    fn of(root: &Path, known: Option<&[String]>) -> Result<Self> {
+        match archive_in(root) {
+            Some((archive, inside)) if is_archive(archive) => {
+                Ok(Self::Archive(list_classes(archive, &inside, known)?))
+            }
+            _ => Ok(Self::Disk(class_folders(root)?)),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        match self {
+            Self::Disk(names) => names.clone(),
+            Self::Archive(classes) => classes.keys().cloned().collect(),
+        }
+    }
+
+    /// The pictures of `classes`, in their order; an error if one has none.
+    fn samples<'a>(
+        mut self,
+        root: &Path,
+        classes: impl Iterator<Item = (usize, &'a String)>,
+    ) -> Result<Vec<(Picture, usize)>> {
+        let mut samples = Vec::new();
+        for (index, class) in classes {
+            let pictures = match &mut self {
+                Self::Disk(_) => pictures_below(&root.join(class))?,
+                Self::Archive(classes) => classes.remove(class).unwrap_or_default(),
+            };
+            if pictures.is_empty() {
+                let reason = format!(
+                    "class folder `{class}` holds no JPEG, PNG, WebP or GIF; fill or remove it"
+                );
+                return Err(Error::dataset(root, reason));
+            }
+            samples.extend(pictures.into_iter().map(|picture| (picture, index)));
+        }
+        Ok(samples)
+    }
+}
+
+/// What a classifier can learn: two classes or more, and not the splits.
+fn check_classes(root: &Path, classes: &[String]) -> Result<()> {
+    if let [class] = classes {
+        let reason =
+            format!("there is only one class, `{class}`; a classifier needs two or more; {LAYOUT}");
+        return Err(Error::dataset(root, reason));
+    }
+    if classes.iter().all(|class| Split::named(class).is_some()) {
+        let found = classes.join("`, `");
+        let reason = format!(
+            "`{found}` are splits, not classes; name one of these folders instead of the one above"
+        );
+        return Err(Error::dataset(root, reason));
+    }
+    Ok(())
+}
+
+/// The shards that `root` names, if it names shards.
+fn shards_at(root: &Path) -> Result<Option<Vec<PathBuf>>> {
+    if root.is_file() {
+        return Ok(webdataset::is_shard(root)?.then(|| vec![root.to_owned()]));
+    }
+    let name = root.file_name().unwrap_or_default().to_string_lossy();
+    let (folder, prefix) = match name.strip_suffix("*.tar") {
+        Some(prefix) => {
+            let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
+            (parent.unwrap_or(Path::new(".")), prefix)
+        }
+        None => (root, ""),
+    };
+    if !folder.is_dir() || (prefix.is_empty() && !folder_names(root)?.is_empty()) {
+        return Ok(None);
+    }
+    let mut found = visible_entries(folder)?;
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(prefix) && name.ends_with(".tar") && path.is_file()
+    });
+    Ok(Some(found).filter(|shards| !shards.is_empty()))
 }
 
 /// Which part of a data set is meant.
@@ -99,21 +193,35 @@ impl fmt::Display for Split {
     }
 }
 
-/// Finds the folder of `split` under `root`.
+/// Finds `split` in a data set: a folder or an archive under `root`, or a folder in the archive `root`.
+///
+/// The answer is for [`ImageFolder::open`]: `root/train`, `root/train.tar`, `root/train-*.tar`, or
+/// `root.zip/train`.
 pub fn split_folder(root: impl AsRef<Path>, split: Split) -> Result<PathBuf> {
     let root = root.as_ref();
+    if root.is_file() && is_archive(root) {
+        return split_in_archive(root, split);
+    }
     let present = folder_names(root)?;
-    match split.names().iter().find(|name| present.iter().any(|folder| folder == *name)) {
-        Some(name) => Ok(root.join(name)),
-        None => {
-            let expected = split.names().join("`, `");
-            let reason = format!(
-                "has no folder for the split `{split}`; expected one of `{expected}`, {}",
-                found(&present)
-            );
-            Err(Error::dataset(root, reason))
+    if let Some(name) = split.names().iter().find(|name| present.iter().any(|p| p == *name)) {
+        return Ok(root.join(name));
+    }
+    for name in split.names() {
+        let archives = ["tar", "zip", "tar.gz"].map(|kind| root.join(format!("{name}.{kind}")));
+        if let Some(archive) = archives.into_iter().find(|archive| archive.is_file()) {
+            return Ok(archive);
+        }
+        let shards = root.join(format!("{name}-*.tar"));
+        if shards_at(&shards)?.is_some() {
+            return Ok(shards);
         }
     }
+    let expected = split.names().join("`, `");
+    let reason = format!(
+        "has no folder for the split `{split}`; expected one of `{expected}`, {}",
+        found(&present)
+    );
+    Err(Error::dataset(root, reason))
 }
 
 /// The class names under `root`, sorted; an error if there are none.
@@ -130,25 +238,12 @@ fn class_folders(root: &Path) -> Result<Vec<String>> {
     Ok(classes)
 }
 
-fn list_samples<'a>(
-    root: &Path,
-    classes: impl Iterator<Item = (usize, &'a String)>,
-) -> Result<Vec<(PathBuf, usize)>> {
-    let mut samples = Vec::new();
-    for (index, class) in classes {
-        let folder = root.join(class);
-        let mut pictures = Vec::new();
-        collect_pictures(&folder, &mut HashSet::new(), &mut pictures)?;
-        if pictures.is_empty() {
-            let reason = format!(
-                "class folder `{class}` holds no JPEG, PNG, WebP or GIF; fill or remove it"
-            );
-            return Err(Error::dataset(root, reason));
-        }
-        pictures.sort();
-        samples.extend(pictures.into_iter().map(|picture| (picture, index)));
-    }
-    Ok(samples)
+/// The pictures in `folder` and in the folders within it, sorted.
+fn pictures_below(folder: &Path) -> Result<Vec<Picture>> {
+    let mut pictures = Vec::new();
+    collect_pictures(folder, &mut HashSet::new(), &mut pictures)?;
+    pictures.sort();
+    Ok(pictures.into_iter().map(Picture::from).collect())
 }
 
 /// Adds the pictures below `folder`; `seen` holds the true paths so far, against loops of links.

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::workers::{Batches, Epoch, Part, View};
-use super::{RgbImage, Shard};
+use super::{Picture, RgbImage, Shard};
 
 /// A batch of transformed pictures.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +31,8 @@ pub type Transform = dyn Fn(&RgbImage, &mut StdRng) -> Vec<f32> + Send + Sync;
 /// Pictures in batches, epoch after epoch.
 #[derive(Clone, Debug)]
 pub struct DataLoader {
-    /// Path and class of each picture.
-    pub samples: Vec<(PathBuf, usize)>,
+    /// Each picture with its class.
+    pub samples: Vec<(Picture, usize)>,
     /// Pictures in a batch, or in the shard's part of it.
     pub batch_size: usize,
     /// Whether the order is shuffled by seed and epoch, and an incomplete last batch left out
@@ -53,7 +53,7 @@ pub struct DataLoader {
 
 impl DataLoader {
     /// The pictures in their order, each once.
-    pub fn new(samples: Vec<(PathBuf, usize)>, batch_size: usize) -> Self {
+    pub fn new(samples: Vec<(Picture, usize)>, batch_size: usize) -> Self {
         Self {
             samples,
             batch_size,

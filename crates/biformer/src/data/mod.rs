@@ -1,18 +1,22 @@
 //! From files to pictures to numbers: everything before the first tensor.
 //!
-//! A data set in ImageFolder layout is listed by [`ImageFolder`], a file becomes an `RgbImage` in
-//! [`decode`], [`EvalTransform`] or [`TrainTransform`] turns that into normalised `f32` values
+//! A data set in ImageFolder layout, on disk or in an archive, is listed by [`ImageFolder`], a
+//! [`Picture`] of it becomes an `RgbImage` in [`decode`], [`EvalTransform`] or [`TrainTransform`] turns that
+//! into normalised `f32` values
 //! in `[3, height, width]` order, and [`DataLoader`] does both on worker threads, batch by batch.
 //! [`RandAugment`], [`color_jitter`](color_jitter()) and [`RandomErasing`] are parts of training.
 //! [`resize`] and [`pil_ops`] give the pixels that Pillow gives, because the published weights
 //! were trained on Pillow's pixels. [`shapes`] draws a data set of its own. This module knows
 //! files and pictures; it knows no tensor, no device and no model.
 
+mod archive;
+mod archive_folder;
 mod color_jitter;
 mod image;
 mod image_folder;
 mod loader;
 mod mixup;
+mod picture;
 pub mod pil_ops;
 mod rand_augment;
 mod random_erasing;
@@ -21,6 +25,7 @@ mod resize_passes;
 pub mod shapes;
 mod shard;
 mod transforms;
+mod webdataset;
 mod workers;
 
 pub use self::image::{MAX_FILE_BYTES, MAX_PIXELS, decode, decode_bytes, is_image_file};
@@ -28,6 +33,7 @@ pub use color_jitter::color_jitter;
 pub use image_folder::{ImageFolder, Split, split_folder};
 pub use loader::{Batch, DataLoader, Transform};
 pub use mixup::{Mix, Mixup, MixupMode, mix_pictures, mixup_rng, soft_targets};
+pub use picture::Picture;
 pub use rand_augment::{AugmentOp, DrawnOp, RandAugment};
 pub use random_erasing::{ErasingMode, RandomErasing};
 pub use resample::{Filter, resize};

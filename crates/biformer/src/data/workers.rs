@@ -11,7 +11,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
-use super::image::decode;
 use super::loader::{Batch, DataLoader, Transform, rng};
 
 /// Batches that wait ready, or are being loaded, while the model computes; more would only take memory.
@@ -122,7 +121,8 @@ impl Epoch {
     /// Views of one picture, decoded once.
     fn load(&self, views: Range<usize>) -> Vec<Loaded> {
         let Self { loader, epoch, order, transform, .. } = self;
-        let image = decode(&loader.samples[order[views.start].picture].0);
+        let (picture, _) = &loader.samples[order[views.start].picture];
+        let image = picture.decode();
         let look = |&View { picture, repeat }: &View| match &image {
             Ok(image) => Ok(transform(image, &mut rng(loader.seed, *epoch, picture, repeat))),
             Err(error) => Err(error.to_string()),
@@ -133,7 +133,7 @@ impl Epoch {
     fn batch(&self, part: &Part, loaded: Vec<Loaded>) -> Batch {
         let mut batch = Batch { of: part.of, ..Batch::default() };
         for (view, loaded) in self.order[part.views.clone()].iter().zip(loaded) {
-            let (path, label) = &self.loader.samples[view.picture];
+            let (picture, label) = &self.loader.samples[view.picture];
             match loaded {
                 Ok(pixels) => {
                     if batch.pixels.is_empty() {
@@ -142,7 +142,7 @@ impl Epoch {
                     batch.pixels.extend_from_slice(&pixels);
                     batch.labels.push(*label);
                 }
-                Err(reason) => batch.skipped.push((path.clone(), reason)),
+                Err(reason) => batch.skipped.push((picture.path().to_owned(), reason)),
             }
         }
         batch

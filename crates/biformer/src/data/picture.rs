@@ -1,0 +1,43 @@
+//! A picture that is not opened yet.
+
+use std::path::{Path, PathBuf};
+
+use super::RgbImage;
+use super::archive::Member;
+use super::image::{decode, decode_bytes};
+use crate::Result;
+
+/// A picture in a file of its own or in an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    path: PathBuf,
+    member: Option<Member>,
+}
+
+impl Picture {
+    pub(super) fn in_archive(archive: &Path, name: &str, member: Member) -> Self {
+        Self { path: archive.join(name), member: Some(member) }
+    }
+
+    /// The file; in an archive, the path of the archive with that in the archive behind it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads and decodes the picture, as [`decode`].
+    ///
+    /// # Shapes
+    /// - output: `[height, width, 3]`
+    pub fn decode(&self) -> Result<RgbImage> {
+        match &self.member {
+            Some(member) => decode_bytes(&member.read(&self.path)?, &self.path),
+            None => decode(&self.path),
+        }
+    }
+}
+
+impl From<PathBuf> for Picture {
+    fn from(path: PathBuf) -> Self {
+        Self { path, member: None }
+    }
+}

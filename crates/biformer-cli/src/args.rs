@@ -290,6 +290,9 @@ pub enum Format {
 pub struct InfoArgs {
     /// Models to list [default: all]
     pub models: Vec<String>,
+    /// Count them as token labeling has them: with class attention and a head for each token
+    #[arg(long)]
+    pub token_labeling: bool,
     /// Side of the pictures that multiply-accumulates are counted for
     #[arg(long, visible_alias = "imgsz", default_value_t = 224,
           value_parser = clap::value_parser!(u16).range(32..=8192))]

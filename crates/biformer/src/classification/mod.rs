@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod checkpoint;
+mod class_block;
 pub mod color_histogram;
 mod evaluate;
 mod loss;
@@ -10,8 +11,10 @@ mod predict;
 
 pub use accuracy::Accuracy;
 pub use checkpoint::{
-    ClassifierInfo, LoadOptions, LoadedClassifier, guess_model, load_classifier, save_classifier,
+    ClassifierInfo, LoadOptions, LoadedClassifier, TokenParts, guess_model, load_classifier,
+    save_classifier,
 };
+pub use class_block::{ClassAttention, ClassBlock};
 pub(crate) use evaluate::images_tensor;
 pub use evaluate::{Evaluation, evaluate};
 pub use loss::{cross_entropy, soft_target_cross_entropy};

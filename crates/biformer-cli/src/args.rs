@@ -26,6 +26,13 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Measure the accuracy of saved weights
     Eval(EvalArgs),
+    /// Write what a model sees in each cell of the training pictures, for token labeling
+    #[command(
+        after_help = "Example:\n  biformer label-maps --checkpoint best.safetensors --data imagenette \\\n    \
+                      --grid 14 --output maps\n  biformer train --data imagenette --token-label \\\n    \
+                      --token-label-data maps"
+    )]
+    LabelMaps(LabelMapsArgs),
     /// Name what is in pictures
     Predict(PredictArgs),
     /// List the models with parameters and multiply-accumulates
@@ -256,6 +263,28 @@ pub struct EvalArgs {
     pub batch_size: u16,
     #[command(flatten)]
     pub transform: TransformArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct LabelMapsArgs {
+    #[command(flatten)]
+    pub checkpoint: CheckpointArgs,
+    /// Data set, or its train folder: CLASS/*.jpg
+    #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Folder for the maps; those that it has already are kept
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Cells a side; the annotator sees each picture at 32 times as many pixels [default: those
+    /// of the pictures that it was trained on]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub grid: Option<u16>,
+    /// Pictures in one pass of the model
+    #[arg(long, visible_alias = "batch", short = 'b', default_value_t = 32,
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub batch_size: u16,
     #[command(flatten)]
     pub device: DeviceArgs,
 }

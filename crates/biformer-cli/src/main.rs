@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args, &STOP),
         Command::Train(args) => commands::train::run(&args, &STOP),
         Command::Eval(args) => commands::eval::run(&args, &STOP),
+        Command::LabelMaps(args) => commands::label_maps::run(&args, &STOP),
         Command::Predict(args) => commands::predict::run(&args, &STOP),
         Command::Info(args) => commands::info::run(&args),
         Command::Benchmark(args) => commands::benchmark::run(&args, &STOP),

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod eval;
 pub mod export;
 pub mod info;
+pub mod label_maps;
 pub mod predict;
 pub mod train;
 

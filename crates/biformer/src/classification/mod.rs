@@ -1,6 +1,7 @@
 //! Image classification: the model with its head, loss, accuracy, evaluation and prediction.
 
 mod accuracy;
+mod annotate;
 mod checkpoint;
 mod class_block;
 pub mod color_histogram;
@@ -10,6 +11,7 @@ mod model;
 mod predict;
 
 pub use accuracy::Accuracy;
+pub use annotate::{CELL, annotator_columns, weights_id, write_label_maps};
 pub use checkpoint::{
     ClassifierInfo, LoadOptions, LoadedClassifier, TokenParts, guess_model, load_classifier,
     save_classifier,

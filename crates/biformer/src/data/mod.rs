@@ -3,7 +3,7 @@
 //! A data set in ImageFolder layout is listed by [`ImageFolder`], a file becomes an `RgbImage` in
 //! [`decode`], [`EvalTransform`] or [`TrainTransform`] turns that into normalised `f32` values
 //! in `[3, height, width]` order, and [`DataLoader`] does both on worker threads, batch by batch.
-//! [`RandAugment`], [`color_jitter`](color_jitter()) and [`RandomErasing`] are parts of training.
+//! [`LabelMap`] holds what token labeling learns from beside the picture. [`RandAugment`], [`color_jitter`](color_jitter()) and [`RandomErasing`] are parts of training.
 //! [`resize`] and [`pil_ops`] give the pixels that Pillow gives, because the published weights
 //! were trained on Pillow's pixels. [`shapes`] draws a data set of its own. This module knows
 //! files and pictures; it knows no tensor, no device and no model.
@@ -11,6 +11,7 @@
 mod color_jitter;
 mod image;
 mod image_folder;
+mod label_map;
 mod loader;
 mod mixup;
 pub mod pil_ops;
@@ -23,6 +24,7 @@ mod transforms;
 pub use self::image::{MAX_FILE_BYTES, MAX_PIXELS, decode, decode_bytes, is_image_file};
 pub use color_jitter::color_jitter;
 pub use image_folder::{ImageFolder, Split, split_folder};
+pub use label_map::{LABEL_MAP_TOPK, LabelMap, LabelMaps, LabelMapsInfo};
 pub use loader::{Batch, Batches, DataLoader, Transform};
 pub use mixup::{Mix, Mixup, MixupMode, mix_pictures, mixup_rng, soft_targets};
 pub use rand_augment::{AugmentOp, DrawnOp, RandAugment};

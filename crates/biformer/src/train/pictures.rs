@@ -77,6 +77,6 @@ impl Pictures {
         let classes = self.info.classes.len();
         let targets = soft_targets(&batch.labels, classes, recipe.smoothing, &mixes, size);
         let targets = TensorData::new(targets, [count, classes]);
-        (images_tensor(batch.pixels, recipe.img_size, device), Tensor::from_data(targets, device))
+        (images_tensor(batch.pixels, size, device), Tensor::from_data(targets, device))
     }
 }

@@ -217,6 +217,24 @@ pub struct Overrides {
     /// Epoch from which on nothing is mixed any more; 0 means never
     #[arg(long, value_name = "EPOCH")]
     pub mixup_off_epoch: Option<usize>,
+    /// Blocks of class attention in front of the head
+    #[arg(long, value_name = "N")]
+    pub class_blocks: Option<usize>,
+    /// Token labeling: let each token learn from label maps
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub token_label: Option<bool>,
+    /// Folder of the label maps, as `biformer label-maps` writes them
+    #[arg(long, value_name = "DIR")]
+    pub token_label_data: Option<PathBuf>,
+    /// Weight of the loss of the tokens
+    #[arg(long, value_name = "WEIGHT")]
+    pub dense_weight: Option<f64>,
+    /// Weight of the loss of the class, with token labeling
+    #[arg(long, value_name = "WEIGHT")]
+    pub cls_weight: Option<f64>,
+    /// Mix a box of tokens with another picture (MixToken), with token labeling
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub mix_token: Option<bool>,
 }
 
 /// Which weights, and how to read them.

@@ -189,6 +189,8 @@ fn image_of(picture: &std::path::Path, side: u32) -> burn::tensor::Tensor<4> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })] // each writes to the disk
+
     /// Damaged files are errors, never panics.
     #[test]
     fn damaged_maps_are_errors(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8), end in any::<prop::sample::Index>()) {

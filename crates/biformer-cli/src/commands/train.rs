@@ -80,6 +80,7 @@ fn resolve_recipe(args: &TrainArgs) -> anyhow::Result<Recipe> {
     args.overrides.apply(&mut recipe)?;
     recipe.data = recipe.data.as_deref().map(absolute);
     recipe.initial_checkpoint = recipe.initial_checkpoint.as_deref().map(absolute);
+    recipe.token_label_data = recipe.token_label_data.as_deref().map(absolute);
     recipe.check()?;
     Ok(recipe)
 }
@@ -147,7 +148,15 @@ impl Overrides {
             mixup_switch_prob,
             mixup_mode,
             mixup_off_epoch,
+            class_blocks,
+            token_label,
+            dense_weight,
+            cls_weight,
+            mix_token,
         ];
+        if self.token_label_data.is_some() {
+            recipe.token_label_data.clone_from(&self.token_label_data);
+        }
         set_pair(&mut recipe.opt_betas, &self.opt_betas);
         set_pair(&mut recipe.scale, &self.scale);
         set_pair(&mut recipe.ratio, &self.ratio);

@@ -83,7 +83,7 @@ pub fn write_label_maps(
         let (width, height) = ((cols * CELL) as u32, (rows * CELL) as u32);
         Normalize::IMAGENET.apply(&resize(image, width, height, Filter::Bicubic, None))
     };
-    for batch in loader.epoch(0, 0, Box::new(move |image, _| whole(image))) {
+    for batch in loader.epoch(0, 0, Box::new(move |_, image, _| Ok(whole(image).into()))) {
         if observe(&batch).is_break() {
             return Ok(ControlFlow::Break(()));
         }

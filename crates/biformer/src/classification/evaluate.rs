@@ -30,7 +30,8 @@ pub fn evaluate(
     let img_size = transform.img_size;
     let mut evaluation = Evaluation::default();
     let mut loss_sum = 0.0;
-    for batch in loader.epoch(0, 0, Box::new(move |image, _| transform.apply(image))) {
+    for batch in loader.epoch(0, 0, Box::new(move |_, image, _| Ok(transform.apply(image).into())))
+    {
         if observe(&batch).is_break() {
             return None;
         }

@@ -9,6 +9,7 @@ mod evaluate;
 mod loss;
 mod model;
 mod predict;
+mod token_labeling;
 
 pub use accuracy::Accuracy;
 pub use annotate::{CELL, annotator_columns, weights_id, write_label_maps};
@@ -22,6 +23,7 @@ pub use evaluate::{Evaluation, evaluate};
 pub use loss::{cross_entropy, soft_target_cross_entropy};
 pub use model::{ImageClassifier, ImageClassifierConfig};
 pub use predict::{Prediction, predict};
+pub use token_labeling::{TokenTargets, swap_box, token_label_loss};
 
 /// Short names of the ImageNet-1K classes in the order of the official logits, that of their
 /// sorted WordNet ids. From timm (Apache-2.0) and anishathalye/imagenet-simple-labels (public

@@ -4,7 +4,7 @@
 //! threads, so that a run that is interrupted can go on exactly where it was.
 
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -27,12 +27,30 @@ pub struct Batch {
     pub pixels: Vec<f32>,
     /// Class of each picture.
     pub labels: Vec<usize>,
+    /// What an annotator says of each picture and its tokens, `[labels.len(), 1 + tokens, num_classes]`;
+    /// empty without token labeling.
+    pub token_targets: Vec<f32>,
     /// Pictures left out because they cannot be decoded, with the reason.
     pub skipped: Vec<(PathBuf, String)>,
 }
 
-/// From a picture and its own source of randomness to `[3, height, width]` numbers.
-pub type Transform = dyn Fn(&RgbImage, &mut StdRng) -> Vec<f32> + Send + Sync;
+/// What becomes of one picture.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// `[3, height, width]`
+    pub pixels: Vec<f32>,
+    /// See [`Batch::token_targets`].
+    pub token_targets: Vec<f32>,
+}
+
+impl From<Vec<f32>> for Sample {
+    fn from(pixels: Vec<f32>) -> Self {
+        Self { pixels, token_targets: Vec::new() }
+    }
+}
+
+/// From a picture, its path and its own source of randomness to numbers.
+pub type Transform = dyn Fn(&Path, &RgbImage, &mut StdRng) -> Result<Sample> + Send + Sync;
 
 /// Pictures in batches, epoch after epoch.
 #[derive(Clone, Debug)]
@@ -119,17 +137,23 @@ impl Iterator for Batches {
 }
 
 fn load_batch(loader: &DataLoader, views: &[View], epoch: usize, transform: &Transform) -> Batch {
-    let load = |&View { picture, repeat }: &View| -> Result<Vec<f32>> {
-        let image = decode(&loader.samples[picture].0)?;
-        Ok(transform(&image, &mut rng(loader.seed, epoch, picture, repeat)))
+    let load = |&View { picture, repeat }: &View| -> Result<Sample> {
+        let path = &loader.samples[picture].0;
+        transform(path, &decode(path)?, &mut rng(loader.seed, epoch, picture, repeat))
     };
     let pictures: Vec<_> = views.par_iter().map(load).collect();
-    let mut batch = Batch { pixels: Vec::new(), labels: Vec::new(), skipped: Vec::new() };
-    for (view, pixels) in views.iter().zip(pictures) {
+    let mut batch = Batch {
+        pixels: Vec::new(),
+        labels: Vec::new(),
+        token_targets: Vec::new(),
+        skipped: Vec::new(),
+    };
+    for (view, sample) in views.iter().zip(pictures) {
         let (path, label) = &loader.samples[view.picture];
-        match pixels {
-            Ok(pixels) => {
-                batch.pixels.extend_from_slice(&pixels);
+        match sample {
+            Ok(sample) => {
+                batch.pixels.extend_from_slice(&sample.pixels);
+                batch.token_targets.extend_from_slice(&sample.token_targets);
                 batch.labels.push(*label);
             }
             Err(error) => batch.skipped.push((path.clone(), error.to_string())),

@@ -11,8 +11,10 @@
 mod color_jitter;
 mod image;
 mod image_folder;
+mod label_crop;
 mod label_map;
 mod loader;
+mod mix_token;
 mod mixup;
 pub mod pil_ops;
 mod rand_augment;
@@ -25,12 +27,13 @@ pub use self::image::{MAX_FILE_BYTES, MAX_PIXELS, decode, decode_bytes, is_image
 pub use color_jitter::color_jitter;
 pub use image_folder::{ImageFolder, Split, split_folder};
 pub use label_map::{LABEL_MAP_TOPK, LabelMap, LabelMaps, LabelMapsInfo};
-pub use loader::{Batch, Batches, DataLoader, Transform};
+pub use loader::{Batch, Batches, DataLoader, Sample, Transform};
+pub use mix_token::{MixToken, token_label_targets};
 pub use mixup::{Mix, Mixup, MixupMode, mix_pictures, mixup_rng, soft_targets};
 pub use rand_augment::{AugmentOp, DrawnOp, RandAugment};
 pub use random_erasing::{ErasingMode, RandomErasing};
 pub use resample::{Filter, resize};
-pub use transforms::{EvalTransform, Normalize, TrainTransform};
+pub use transforms::{EvalTransform, Framing, Normalize, TrainTransform};
 
 /// A picture of 8-bit RGB pixels: the `image` crate's type, so that callers need not name that crate.
 pub use ::image::RgbImage;

@@ -1,14 +1,16 @@
 //! The pictures of a run: what is read, how it is changed, how it is mixed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use super::Recipe;
-use crate::classification::{ClassifierInfo, images_tensor};
+use crate::classification::{ClassifierInfo, TokenTargets, images_tensor};
 use crate::data::{
-    Batch, DataLoader, EvalTransform, ImageFolder, Split, TrainTransform, mix_pictures, mixup_rng,
-    soft_targets, split_folder,
+    Batch, DataLoader, EvalTransform, ImageFolder, LabelMaps, MixToken, Sample, Split,
+    TrainTransform, Transform, decode, mix_pictures, mixup_rng, soft_targets, split_folder,
+    token_label_targets,
 };
 use crate::{Error, Result};
 
@@ -16,8 +18,19 @@ use crate::{Error, Result};
 pub(super) struct Pictures {
     pub train: DataLoader,
     pub val: DataLoader,
-    pub train_transform: TrainTransform,
+    train_transform: TrainTransform,
+    label_maps: Option<LabelMaps>,
     pub info: ClassifierInfo,
+}
+
+/// A training batch on the device.
+pub(super) struct TrainBatch {
+    /// `[batch, 3, img_size, img_size]`
+    pub images: Tensor<4>,
+    /// `[batch, num_classes]`
+    pub targets: Tensor<2>,
+    /// With token labeling.
+    pub tokens: Option<TokenTargets>,
 }
 
 impl Pictures {
@@ -31,8 +44,13 @@ impl Pictures {
             .data
             .as_ref()
             .ok_or_else(|| Error::option("data", "name the folder that holds `train` and `val`"))?;
-        let train = ImageFolder::open(&split_folder(root, Split::Train)?)?;
+        let train_root = split_folder(root, Split::Train)?;
+        let train = ImageFolder::open(&train_root)?;
         let val = ImageFolder::open_with_classes(&split_folder(root, Split::Val)?, &train.classes)?;
+        let label_maps = match recipe.token_label {
+            true => Some(open_label_maps(recipe, &train_root, &train)?),
+            false => None,
+        };
         let Recipe { batch_size, seed, aug_repeats, .. } = *recipe;
         let loader = |samples, shuffle, aug_repeats| DataLoader {
             samples,
@@ -45,6 +63,7 @@ impl Pictures {
             train: loader(train.samples, true, aug_repeats),
             val: loader(val.samples, false, 1),
             train_transform: recipe.train_transform()?,
+            label_maps,
             info: ClassifierInfo {
                 model: recipe.model.clone(),
                 classes: train.classes,
@@ -56,27 +75,90 @@ impl Pictures {
         })
     }
 
-    /// Pictures and soft targets of a training batch, mixed as the recipe says for batch `number` of
-    /// `epoch`, both counted from 0.
-    ///
-    /// # Shapes
-    /// - outputs: `[batch, 3, img_size, img_size]`, `[batch, num_classes]`
+    /// What is done to each training picture, and with it to its label map.
+    pub fn transform(&self, recipe: &Recipe) -> Box<Transform> {
+        let transform = self.train_transform;
+        let Some(maps) = self.label_maps.clone() else {
+            return Box::new(move |_, image, rng| Ok(transform.apply(image, rng).into()));
+        };
+        let (grid, smoothing) = (recipe.token_grid(), recipe.smoothing);
+        let classes = self.info.classes.len();
+        Box::new(move |path, image, rng| {
+            let (pixels, framing) = transform.apply_framed(image, rng);
+            let token_targets = maps.read(path)?.targets(&framing, grid, classes, smoothing);
+            Ok(Sample { pixels, token_targets })
+        })
+    }
+
+    /// A training batch, mixed as the recipe says for batch `number` of `epoch`, both counted from 0.
     pub fn mixed(
         &self,
         mut batch: Batch,
         recipe: &Recipe,
         (epoch, number): (usize, usize),
         device: &Device,
-    ) -> (Tensor<4>, Tensor<2>) {
+    ) -> TrainBatch {
         let (count, size) = (batch.labels.len(), [recipe.img_size; 2]);
-        let mixes = recipe
-            .mixup_in(epoch)
-            .map(|mixup| mixup.draw(count, size, &mut mixup_rng(recipe.seed, epoch, number)));
+        let rng = || mixup_rng(recipe.seed, epoch, number);
+        let mixes = recipe.mixup_in(epoch).map(|mixup| mixup.draw(count, size, &mut rng()));
         let mixes = mixes.unwrap_or_default();
         mix_pictures(&mut batch.pixels, &mixes, size);
         let classes = self.info.classes.len();
-        let targets = soft_targets(&batch.labels, classes, recipe.smoothing, &mixes, size);
+        let mut targets = soft_targets(&batch.labels, classes, recipe.smoothing, &mixes, size);
+        let tokens = self.label_maps.is_some().then(|| {
+            let grid = recipe.token_grid();
+            let mix = recipe.mix_token.then(|| MixToken::draw(grid, &mut rng()));
+            let lambda = mix.as_ref().map_or(1.0, |mix| mix.lambda(grid));
+            let (annotator, tokens) = split_targets(&batch.token_targets, count, classes);
+            targets = token_label_targets(&targets, &annotator, classes, lambda);
+            let tokens = TensorData::new(tokens, [count, grid[0], grid[1], classes]);
+            TokenTargets {
+                targets: Tensor::from_data(tokens, device),
+                mix,
+                cls_weight: recipe.cls_weight,
+                dense_weight: recipe.dense_weight,
+            }
+        });
         let targets = TensorData::new(targets, [count, classes]);
-        (images_tensor(batch.pixels, size, device), Tensor::from_data(targets, device))
+        let targets = Tensor::from_data(targets, device);
+        TrainBatch { images: images_tensor(batch.pixels, size, device), targets, tokens }
     }
+}
+
+/// The label maps of the recipe, one for each training picture that can be decoded.
+fn open_label_maps(recipe: &Recipe, root: &Path, train: &ImageFolder) -> Result<LabelMaps> {
+    let folder = recipe.token_label_data.as_ref().ok_or_else(|| {
+        let reason = "name the folder of the label maps; `biformer label-maps` makes them";
+        Error::option("token_label_data", reason)
+    })?;
+    let maps = LabelMaps::open(folder, root, &train.classes)?;
+    let lacks = |(picture, _): &&(PathBuf, usize)| !maps.path(picture).exists();
+    let missing: Vec<_> = train.samples.par_iter().filter(lacks).collect();
+    // What cannot be decoded has no map, and will be left out.
+    if let Some((first, _)) = missing.iter().find(|(picture, _)| decode(picture).is_ok()) {
+        let reason = format!(
+            "lacks the label maps of {} of {} pictures, such as `{}`; run `biformer label-maps` \
+             again, it makes what is missing",
+            missing.len(),
+            train.samples.len(),
+            first.display()
+        );
+        return Err(Error::dataset(folder, reason));
+    }
+    Ok(maps)
+}
+
+/// What is said of the pictures and of their tokens, from what a batch has.
+///
+/// # Shapes
+/// - token_targets: `[count, 1 + tokens, num_classes]`
+/// - outputs: `[count, num_classes]`, `[count, tokens, num_classes]`
+fn split_targets(token_targets: &[f32], count: usize, num_classes: usize) -> (Vec<f32>, Vec<f32>) {
+    let (mut pictures, mut tokens) = (Vec::new(), Vec::with_capacity(token_targets.len()));
+    for of_picture in token_targets.chunks(token_targets.len() / count) {
+        let (picture, of_tokens) = of_picture.split_at(num_classes);
+        pictures.extend_from_slice(picture);
+        tokens.extend_from_slice(of_tokens);
+    }
+    (pictures, tokens)
 }

@@ -7,13 +7,14 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::engine::{Event, Run, report_skipped};
+use super::pictures::TrainBatch;
 use super::{
     AdamW, Checkpoint, EpochMetrics, LayerDecay, ModelEma, NamedGradients, Outcome, Progress,
     Recipe, RunFolder, ema_decay,
 };
 use crate::classification::{
-    ImageClassifier, ImageClassifierConfig, LoadOptions, load_classifier, save_classifier,
-    soft_target_cross_entropy,
+    ImageClassifier, ImageClassifierConfig, LoadOptions, TokenParts, load_classifier,
+    save_classifier, soft_target_cross_entropy, token_label_loss,
 };
 use crate::data::Batches;
 use crate::models::BiFormerConfig;
@@ -47,6 +48,7 @@ impl State {
                     model: Some(recipe.model.clone()),
                     num_classes: Some(classes),
                     drop_path: recipe.drop_path,
+                    token_parts: Some(recipe.token_parts()),
                     ..LoadOptions::default()
                 };
                 let loaded = load_classifier(path, &options, device)?;
@@ -55,7 +57,11 @@ impl State {
                 }
                 loaded.model
             }
-            None => ImageClassifierConfig::new(backbone).with_num_classes(classes).init(device),
+            None => {
+                let TokenParts { class_blocks, aux_head } = recipe.token_parts();
+                let num_classes = classes;
+                ImageClassifierConfig { backbone, num_classes, class_blocks, aux_head }.init(device)
+            }
         };
         let mut state = Self::new(model, recipe, style);
         if resume && folder.checkpoint().exists() {
@@ -163,8 +169,9 @@ impl State {
             let seed = 1 + progress.epoch * pictures.train.batches() + number;
             device.seed(recipe.seed ^ seed as u64);
             let place = (progress.epoch, number);
-            let (inputs, targets) = pictures.mixed(batch, recipe, place, device);
-            let (loss, logits, found) = self.backward(inputs, targets.clone());
+            let batch = pictures.mixed(batch, recipe, place, device);
+            let targets = batch.targets.clone();
+            let (loss, logits, found) = self.backward(batch);
             if !loss.is_finite() {
                 return Err(self.diverged("loss", loss.into(), lr, run));
             }
@@ -186,9 +193,15 @@ impl State {
     }
 
     /// Forward and backward pass; loss, logits and gradients.
-    fn backward(&self, images: Tensor<4>, targets: Tensor<2>) -> (f32, Tensor<2>, NamedGradients) {
-        let logits = self.model.forward(images);
-        let loss = soft_target_cross_entropy(logits.clone(), targets);
+    fn backward(&self, batch: TrainBatch) -> (f32, Tensor<2>, NamedGradients) {
+        let TrainBatch { images, targets, tokens } = batch;
+        let (loss, logits) = match &tokens {
+            Some(tokens) => token_label_loss(&self.model, images, targets, tokens),
+            None => {
+                let logits = self.model.forward(images);
+                (soft_target_cross_entropy(logits.clone(), targets), logits)
+            }
+        };
         let value = loss.clone().into_scalar();
         let gradients = NamedGradients::collect(&self.model, loss.backward(), self.style);
         (value, logits, gradients)
@@ -211,7 +224,7 @@ impl State {
 
     /// A whole step with a batch that is on the device.
     pub(crate) fn step(&mut self, images: Tensor<4>, targets: Tensor<2>, recipe: &Recipe, lr: f64) {
-        let (_, _, gradients) = self.backward(images, targets);
+        let (_, _, gradients) = self.backward(TrainBatch { images, targets, tokens: None });
         self.apply(gradients, recipe, lr);
     }
 

@@ -27,6 +27,13 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Measure the accuracy of saved weights
     Eval(EvalArgs),
+    /// Write what a model sees in each cell of the training pictures, for token labeling
+    #[command(
+        after_help = "Example:\n  biformer label-maps --checkpoint best.safetensors --data imagenette \\\n    \
+                      --grid 14 --output maps\n  biformer train --data imagenette --token-label \\\n    \
+                      --token-label-data maps"
+    )]
+    LabelMaps(LabelMapsArgs),
     /// Name what is in pictures
     Predict(PredictArgs),
     /// List the models with parameters and multiply-accumulates
@@ -215,6 +222,24 @@ pub struct Overrides {
     /// Epoch from which on nothing is mixed any more; 0 means never
     #[arg(long, value_name = "EPOCH")]
     pub mixup_off_epoch: Option<usize>,
+    /// Blocks of class attention in front of the head
+    #[arg(long, value_name = "N")]
+    pub class_blocks: Option<usize>,
+    /// Token labeling: let each token learn from label maps
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub token_label: Option<bool>,
+    /// Folder of the label maps, as `biformer label-maps` writes them
+    #[arg(long, value_name = "DIR")]
+    pub token_label_data: Option<PathBuf>,
+    /// Weight of the loss of the tokens
+    #[arg(long, value_name = "WEIGHT")]
+    pub dense_weight: Option<f64>,
+    /// Weight of the loss of the class, with token labeling
+    #[arg(long, value_name = "WEIGHT")]
+    pub cls_weight: Option<f64>,
+    /// Mix a box of tokens with another picture (MixToken), with token labeling
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub mix_token: Option<bool>,
 }
 
 /// Which weights, and how to read them.
@@ -273,6 +298,28 @@ pub struct EvalArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct LabelMapsArgs {
+    #[command(flatten)]
+    pub checkpoint: CheckpointArgs,
+    /// Data set, or its train folder: CLASS/*.jpg
+    #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Folder for the maps; those that it has already are kept
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Cells a side; the annotator sees each picture at 32 times as many pixels [default: those
+    /// of the pictures that it was trained on]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub grid: Option<u16>,
+    /// Pictures in one pass of the model
+    #[arg(long, visible_alias = "batch", short = 'b', default_value_t = 32,
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub batch_size: u16,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
 pub struct PredictArgs {
     /// Pictures: files, folders, globs, or - for one picture on standard input
     #[arg(required = true, value_name = "PICTURE")]
@@ -302,6 +349,9 @@ pub enum Format {
 pub struct InfoArgs {
     /// Models to list [default: all]
     pub models: Vec<String>,
+    /// Count them as token labeling has them: with class attention and a head for each token
+    #[arg(long)]
+    pub token_labeling: bool,
     /// Side of the pictures that multiply-accumulates are counted for
     #[arg(long, visible_alias = "imgsz", default_value_t = 224,
           value_parser = clap::value_parser!(u16).range(32..=8192))]

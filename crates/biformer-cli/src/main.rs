@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         )
         .into()),
         Command::Demo(args) => commands::demo::run(&args, &STOP),
+        Command::LabelMaps(args) => commands::label_maps::run(&args, &STOP),
         Command::Info(args) => commands::info::run(&args),
         Command::Benchmark(args) => commands::benchmark::run(&args, &STOP),
         Command::Export(args) => commands::export::run(&args),

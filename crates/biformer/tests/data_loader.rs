@@ -1,6 +1,9 @@
 //! Batches: order, repeats, and what cannot be read.
 
-use biformer::data::{Batch, DataLoader, Picture, RgbImage, Shard};
+use std::path::Path;
+
+use biformer::Error;
+use biformer::data::{Batch, DataLoader, Picture, RgbImage, Sample, Shard};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tempfile::{TempDir, tempdir};
@@ -163,8 +166,8 @@ fn loader(samples: Vec<(Picture, usize)>) -> DataLoader {
 }
 
 /// The level of the picture, and a number drawn for it.
-fn transform(image: &RgbImage, rng: &mut StdRng) -> Vec<f32> {
-    vec![f32::from(image.get_pixel(0, 0)[0]), rng.random()]
+fn transform(_: &Path, image: &RgbImage, rng: &mut StdRng) -> Result<Sample, Error> {
+    Ok(vec![f32::from(image.get_pixel(0, 0)[0]), rng.random()].into())
 }
 
 fn epoch_of(loader: &DataLoader, epoch: usize) -> Vec<Batch> {

@@ -1,5 +1,7 @@
 //! The recipes in `recipes/`: each says every value, and trains.
 
+mod drawn_maps;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -15,7 +17,7 @@ fn recipes() -> Vec<PathBuf> {
     let mut recipes: Vec<_> =
         paths.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
     recipes.sort();
-    assert!(recipes.len() >= 5, "{recipes:?}");
+    assert!(recipes.len() >= 8, "{recipes:?}");
     recipes
 }
 
@@ -45,16 +47,19 @@ fn every_recipe_takes_two_steps() {
             fs::remove_dir_all(data.join(split).join(class)).expect("two classes are enough");
         }
     }
+    let maps = drawn_maps::write(&data, [3, 4]);
     for path in recipes() {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let read = Recipe::read(&path).expect("a recipe");
         let recipe = Recipe {
             data: Some(data.clone()),
+            token_label_data: read.token_label.then(|| maps.clone()),
             epochs: 1,
             warmup_epochs: 0.0,
             cooldown_epochs: 0,
             batch_size: 2,
             grad_accum_steps: 1,
-            ..Recipe::read(&path).expect("a recipe")
+            ..read
         };
         let run = RunFolder::new(&folder.path().join(&name)).expect("a free folder");
         let mut steps = 0;

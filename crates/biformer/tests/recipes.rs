@@ -52,6 +52,22 @@ fn other_recipe() -> Recipe {
         mixup_switch_prob: 0.4,
         mixup_mode: MixupMode::Elem,
         mixup_off_epoch: 290,
+        class_blocks: 2,
+        dense_weight: 0.25,
+        cls_weight: 0.75,
+        mix_token: false,
+        ..Recipe::default()
+    }
+}
+
+/// What excludes Mixup.
+fn token_recipe() -> Recipe {
+    Recipe {
+        mixup: 0.0,
+        cutmix: 0.0,
+        token_label: true,
+        token_label_data: Some("path/to/maps".into()),
+        ..other_recipe()
     }
 }
 
@@ -65,7 +81,7 @@ fn text(recipe: &Recipe) -> String {
 
 #[test]
 fn what_is_written_is_read() {
-    for recipe in [Recipe::default(), other_recipe()] {
+    for recipe in [Recipe::default(), other_recipe(), token_recipe()] {
         assert_eq!(Recipe::parse(&text(&recipe)).as_ref(), Ok(&recipe));
         recipe.check().expect("within the ranges");
     }
@@ -123,6 +139,10 @@ fn values_out_of_range_are_named() {
         ("aa = \"rand-x1\"", "aa"),
         ("mixup_prob = 1.1", "mixup_prob"),
         ("mixup_switch_prob = nan", "mixup_switch_prob"),
+        ("class_blocks = 17", "class_blocks"),
+        ("dense_weight = -0.1", "dense_weight"),
+        ("cls_weight = 101.0", "cls_weight"),
+        ("token_label_data = \"maps\"", "token_label_data"),
         ("model = \"biformer\"", "model"),
     ] {
         let recipe = Recipe::parse(line).unwrap_or_else(|error| panic!("`{line}`: {error}"));
@@ -137,6 +157,21 @@ fn values_out_of_range_are_named() {
         for words in ["recipe.toml`: line 2, ", &format!("`{key}`: "), value] {
             assert!(message.contains(words), "`{line}`: no `{words}` in `{message}`");
         }
+    }
+}
+
+#[test]
+fn token_labeling_takes_no_other_mixing_and_whole_tokens() {
+    for (recipe, key) in [
+        (Recipe { mixup: 0.1, ..token_recipe() }, "mixup"),
+        (Recipe { cutmix: 1.0, ..token_recipe() }, "cutmix"),
+        (Recipe { img_size: 240, ..token_recipe() }, "img_size"),
+    ] {
+        let message = recipe.check().expect_err(key).to_string();
+        assert!(
+            message.contains(&format!("`{key}`")) && message.contains("token_label"),
+            "{message}"
+        );
     }
 }
 
@@ -180,7 +215,7 @@ fn damaged() -> impl Strategy<Value = String> {
 
 /// A line of a recipe with some other value.
 fn other_value() -> impl Strategy<Value = String> {
-    let lines: Vec<String> = text(&other_recipe()).lines().map(str::to_owned).collect();
+    let lines: Vec<String> = text(&token_recipe()).lines().map(str::to_owned).collect();
     let value = prop_oneof![
         any::<f64>().prop_map(|value| format!("{value:?}")),
         any::<i64>().prop_map(|value| value.to_string()),

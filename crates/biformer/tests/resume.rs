@@ -3,6 +3,8 @@
 //! Alone in its file: seeds belong to the device, and another test that draws numbers in the same
 //! process would disturb them.
 
+mod drawn_maps;
+
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,7 @@ use biformer::data::shapes::{ShapesConfig, write_image_folder};
 use biformer::train::{EpochMetrics, Event, Outcome, Recipe, RunFolder, train};
 use burn::tensor::Device;
 
+/// One test: two at a time would draw from one device.
 #[test]
 fn stopping_anywhere_changes_nothing() {
     let folder = tempfile::tempdir().expect("a temporary directory");
@@ -22,7 +25,7 @@ fn stopping_anywhere_changes_nothing() {
     fs::write(&broken, "no picture").expect("a file");
     // All that has a state of its own or draws numbers.
     let recipe = Recipe {
-        data: Some(data),
+        data: Some(data.clone()),
         img_size: 32,
         epochs: 1,
         cooldown_epochs: 1,
@@ -38,12 +41,26 @@ fn stopping_anywhere_changes_nothing() {
         mixup_mode: MixupMode::Elem,
         ..Recipe::default()
     };
-    let whole = RunFolder::new(&folder.path().join("whole")).expect("a free folder");
-    let Outcome::Finished { metrics: expected, .. } = run(&whole, &recipe, false, |_| false) else {
+    ends_alike(&recipe, folder.path());
+    let recipe = Recipe {
+        img_size: 64,
+        mixup: 0.0,
+        cutmix: 0.0,
+        class_blocks: 1,
+        token_label: true,
+        token_label_data: Some(drawn_maps::write(&data, [3, 4])),
+        ..recipe
+    };
+    ends_alike(&recipe, &folder.path().join("tokens"));
+}
+
+fn ends_alike(recipe: &Recipe, folder: &Path) {
+    let whole = RunFolder::new(&folder.join("whole")).expect("a free folder");
+    let Outcome::Finished { metrics: expected, .. } = run(&whole, recipe, false, |_| false) else {
         panic!("nobody stopped it");
     };
 
-    let parts = RunFolder::new(&folder.path().join("parts")).expect("a free folder");
+    let parts = RunFolder::new(&folder.join("parts")).expect("a free folder");
     let (mut stops, mut in_a_step, mut place) = (0, 0, None);
     let found = loop {
         // Not always in the validation and in the middle of a step, else they would never end.
@@ -52,7 +69,7 @@ fn stopping_anywhere_changes_nothing() {
             Event::Skipped { .. } | Event::Validated { .. } => stops % 2 == 1,
             _ => false,
         };
-        match run(&parts, &recipe, stops > 0, stop_at) {
+        match run(&parts, recipe, stops > 0, stop_at) {
             Outcome::Interrupted { epoch, step } => {
                 stops += 1;
                 in_a_step += usize::from(place == Some((epoch, step)));

@@ -12,20 +12,27 @@ use crate::args::{Format, InfoArgs};
 use crate::device;
 
 /// Parameters in millions, multiply-accumulates in billions at 224², top-1 on ImageNet-1K.
-type Paper = (f64, f64, Option<f64>);
+type Paper = (f64, Option<f64>, Option<f64>);
 
 /// Table 1 of the paper; STL from its ablation (Table 5).
 const PAPER: [(&str, Paper); 5] = [
-    ("biformer_tiny", (13.1, 2.2, Some(81.4))),
-    ("biformer_small", (25.5, 4.5, Some(83.8))),
-    ("biformer_base", (56.8, 9.8, Some(84.3))),
-    ("biformer_stl", (28.4, 4.6, Some(82.7))),
-    ("biformer_stl_nchw", (28.4, 4.6, None)),
+    ("biformer_tiny", (13.1, Some(2.2), Some(81.4))),
+    ("biformer_small", (25.5, Some(4.5), Some(83.8))),
+    ("biformer_base", (56.8, Some(9.8), Some(84.3))),
+    ("biformer_stl", (28.4, Some(4.6), Some(82.7))),
+    ("biformer_stl_nchw", (28.4, Some(4.6), None)),
+];
+
+/// With token labeling: Table 6, and the starred models of Table 2.
+const PAPER_TOKEN_LABELING: [(&str, Paper); 2] = [
+    ("biformer_small", (29.0, Some(4.9), Some(84.3))),
+    ("biformer_base", (58.0, None, Some(85.4))),
 ];
 
 #[derive(Serialize)]
 struct Row {
     model: String,
+    token_labeling: bool,
     img_size: usize,
     /// Counted from the built module, 1000 classes.
     params: usize,
@@ -42,7 +49,10 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
         names => names.to_vec(),
     };
     let size = usize::from(args.img_size);
-    let rows = names.iter().map(|name| row(name, size)).collect::<anyhow::Result<Vec<_>>>()?;
+    let rows = names
+        .iter()
+        .map(|name| row(name, args.token_labeling, size))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let mut out = stdout().lock();
     match args.format {
         Format::Table => print_table(&rows, size, &mut out)?,
@@ -58,19 +68,23 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
     Ok(Done::Well)
 }
 
-fn row(name: &str, size: usize) -> anyhow::Result<Row> {
-    let config = ImageClassifierConfig::new(BiFormerConfig::from_name(name)?);
+fn row(name: &str, token_labeling: bool, size: usize) -> anyhow::Result<Row> {
+    let (config, paper) = match token_labeling {
+        true => (ImageClassifierConfig::token_labeling(name)?, PAPER_TOKEN_LABELING.as_slice()),
+        false => (ImageClassifierConfig::new(BiFormerConfig::from_name(name)?), PAPER.as_slice()),
+    };
     // Weights are drawn when they are used: a model that is only counted draws none.
     let costs = classifier_costs(&config.init(&device::parse("cpu")?), [size, size]);
     let sum = |part: fn(&LayerCost) -> usize| costs.iter().map(part).sum::<usize>();
-    let paper = PAPER.iter().find(|(paper, _)| *paper == name).map(|(_, figures)| *figures);
+    let paper = paper.iter().find(|(paper, _)| *paper == name).map(|(_, figures)| *figures);
     Ok(Row {
         model: name.to_owned(),
+        token_labeling,
         img_size: size,
         params: sum(|cost| cost.params),
         gmacs: sum(|cost| cost.macs) as f64 / 1e9,
         paper_params_m: paper.map(|(params, ..)| params),
-        paper_gmacs: paper.map(|(_, gmacs, _)| gmacs),
+        paper_gmacs: paper.and_then(|(_, gmacs, _)| gmacs),
         paper_top1: paper.and_then(|(.., top1)| top1),
     })
 }

@@ -6,6 +6,7 @@ pub mod eval;
 mod eval_report;
 pub mod export;
 pub mod info;
+pub mod label_maps;
 pub mod predict;
 pub mod train;
 

@@ -102,6 +102,7 @@ fn resolve_recipe(args: &TrainArgs) -> anyhow::Result<Recipe> {
         let is_file = Pretrained::named(&path).is_none();
         recipe.initial_checkpoint = Some(if is_file { absolute(&path) } else { path });
     }
+    recipe.token_label_data = recipe.token_label_data.as_deref().map(absolute);
     recipe.check()?;
     Ok(recipe)
 }
@@ -170,7 +171,15 @@ impl Overrides {
             mixup_switch_prob,
             mixup_mode,
             mixup_off_epoch,
+            class_blocks,
+            token_label,
+            dense_weight,
+            cls_weight,
+            mix_token,
         ];
+        if self.token_label_data.is_some() {
+            recipe.token_label_data.clone_from(&self.token_label_data);
+        }
         set_pair(&mut recipe.opt_betas, &self.opt_betas);
         set_pair(&mut recipe.scale, &self.scale);
         set_pair(&mut recipe.ratio, &self.ratio);

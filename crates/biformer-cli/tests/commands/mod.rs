@@ -5,6 +5,7 @@ mod benchmark;
 mod demo;
 mod eval;
 mod interrupt;
+mod label_maps;
 mod predict;
 mod pretrained;
 mod train;

@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::nn::{BatchNorm, conv::Conv2d};
 
 use crate::attention::{Attention, BiLevelRoutingAttention, FullAttention, RegionRule};
-use crate::classification::ImageClassifier;
+use crate::classification::{ClassBlock, ImageClassifier};
 use crate::layers::{
     DepthwiseConv, LayerNorm, Linear, Merging, OverlappedMerging, OverlappedStem, PatchEmbed, Stem,
 };
@@ -33,7 +33,13 @@ pub fn classifier_costs(model: &ImageClassifier, size: [usize; 2]) -> Vec<LayerC
     let mut counter = Counter::default();
     let [height, width] = counter.backbone(&model.backbone, size);
     counter.batch_norm("norm", &model.norm, height * width);
+    for (i, block) in model.post_network.iter().enumerate() {
+        counter.class_block(&format!("post_network.{i}"), block, height * width);
+    }
     counter.linear("head", &model.head, 1);
+    if let Some(head) = &model.aux_head {
+        counter.linear("aux_head", head, height * width);
+    }
     counter.costs
 }
 
@@ -150,6 +156,21 @@ impl Counter {
         let macs = 2 * tokens * tokens * attention.config.dim;
         self.product(&part("attention"), Class::GlobalAttention, macs);
         self.linear(&part("output"), &attention.output, tokens);
+    }
+
+    /// All tokens are looked at, but only the class token looks and goes through the perceptron.
+    fn class_block(&mut self, name: &str, block: &ClassBlock, tokens: usize) {
+        let part = |part: &str| format!("{name}.{part}");
+        let ClassBlock { norm1, attn, norm2, mlp } = block;
+        self.layer_norm(&part("norm1"), norm1, 1 + tokens);
+        self.linear(&part("attn.q"), &attn.q, 1);
+        self.linear(&part("attn.kv"), &attn.kv, 1 + tokens);
+        let [channels, _] = attn.q.weight.lazy_shape().dims();
+        self.product(&part("attention"), Class::GlobalAttention, 2 * (1 + tokens) * channels);
+        self.linear(&part("attn.proj"), &attn.proj, 1);
+        self.layer_norm(&part("norm2"), norm2, 1);
+        self.linear(&part("mlp.fc1"), &mlp.fc1, 1);
+        self.linear(&part("mlp.fc2"), &mlp.fc2, 1);
     }
 
     fn conv(&mut self, name: &str, conv: &Conv2d, positions: usize) {

@@ -1,7 +1,7 @@
 //! Classifiers in files: official checkpoints, and ours, which say in their metadata what they
 //! are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::module::Module;
@@ -39,6 +39,18 @@ pub struct LoadOptions {
     pub num_classes: Option<usize>,
     /// Stochastic depth of the last block, for training.
     pub drop_path: f64,
+    /// Class attention and head of the tokens, for training: what the checkpoint lacks is fresh,
+    /// what it has more is left out. Without it, as many parts as the checkpoint has.
+    pub token_parts: Option<TokenParts>,
+}
+
+/// What a classifier has for token labeling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenParts {
+    /// Blocks of class attention.
+    pub class_blocks: usize,
+    /// Whether there is a head for the tokens.
+    pub aux_head: bool,
 }
 
 /// What [`load_classifier`] found.
@@ -114,11 +126,24 @@ fn build(
 
     let num_classes = options.num_classes.unwrap_or(head_classes);
     let replaced_head = (num_classes != head_classes).then_some(head_classes);
-    let config = ImageClassifierConfig::new(backbone).with_num_classes(num_classes);
+    let TokenParts { class_blocks, aux_head } =
+        options.token_parts.unwrap_or_else(|| TokenParts::of(&weights));
+    let config = ImageClassifierConfig { backbone, num_classes, class_blocks, aux_head };
     let model = config.init(device);
-    if replaced_head.is_some() {
-        let fresh = state_dict(&model, style).into_iter();
-        weights.extend(fresh.filter(|(key, _)| key.starts_with("head.")));
+    if replaced_head.is_some() || options.token_parts.is_some() {
+        let is_head = |part: &str| ["head", "aux_head"].contains(&part);
+        if replaced_head.is_some() {
+            weights.retain(|key, _| !is_head(part(key)));
+        }
+        let fresh = state_dict(&model, style);
+        // A part that is there in part is not completed: that is an error below.
+        let is_there = |name: &str| weights.keys().any(|key| part(key) == name);
+        let missing = fresh.iter().filter(|(key, _)| {
+            (is_head(part(key)) || part(key).starts_with(POST_NETWORK)) && !is_there(part(key))
+        });
+        let missing: StateDict = missing.map(|(key, value)| (key.clone(), value.clone())).collect();
+        weights.extend(missing);
+        weights.retain(|key, _| !is_token_part(key) || fresh.contains_key(key));
     }
     let guess = guess_model(&weights);
     let model = load_state_dict(model, weights, style).map_err(|mismatch| {
@@ -157,12 +182,41 @@ pub fn guess_model(weights: &StateDict) -> Option<String> {
         let style = config.key_style();
         let model = ImageClassifierConfig::new(config).init(&Device::default());
         let keys = keys_and_shapes(&model, style);
-        keys.len() == weights.len()
+        keys.len() == weights.keys().filter(|key| !is_token_part(key)).count()
             && keys.iter().all(|(key, shape)| {
                 key.starts_with("head.") || weights.get(key).is_some_and(|w| w.shape == *shape)
             })
     });
     name.map(str::to_owned)
+}
+
+impl TokenParts {
+    /// What the weights have.
+    fn of(weights: &StateDict) -> Self {
+        let blocks: BTreeSet<&str> = weights
+            .keys()
+            .map(|key| part(key))
+            .filter(|part| part.starts_with(POST_NETWORK))
+            .collect();
+        // More are nobody's: a file full of them is refused for its keys, and not built first.
+        let class_blocks = blocks.len().min(16);
+        Self { class_blocks, aux_head: weights.contains_key("aux_head.weight") }
+    }
+}
+
+/// Prefix of the blocks of class attention.
+const POST_NETWORK: &str = "post_network.";
+
+/// Whether a plain classifier has no such key.
+fn is_token_part(key: &str) -> bool {
+    key.starts_with(POST_NETWORK) || part(key) == "aux_head"
+}
+
+/// The part of the model that the key belongs to: its first word, or one of the blocks of class
+/// attention.
+fn part(key: &str) -> &str {
+    let words = if key.starts_with(POST_NETWORK) { 2 } else { 1 };
+    key.match_indices('.').nth(words - 1).map_or(key, |(end, _)| &key[..end])
 }
 
 impl ClassifierInfo {

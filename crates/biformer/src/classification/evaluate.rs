@@ -46,7 +46,8 @@ pub fn evaluate(
     let img_size = transform.img_size;
     let mut evaluation = Evaluation::default();
     let mut loss_sum = 0.0;
-    for batch in loader.epoch(0, 0, Box::new(move |image, _| transform.apply(image))) {
+    for batch in loader.epoch(0, 0, Box::new(move |_, image, _| Ok(transform.apply(image).into())))
+    {
         if observe(&batch).is_break() {
             return None;
         }
@@ -71,14 +72,18 @@ pub fn evaluate(
 fn to_tensors(batch: Batch, img_size: usize, device: &Device) -> (Tensor<4>, Tensor<1, Int>) {
     let labels: Vec<i64> = batch.labels.iter().map(|&label| label as i64).collect();
     let labels = TensorData::new(labels, [batch.labels.len()]);
-    (images_tensor(batch.pixels, img_size, device), Tensor::from_data(labels, device))
+    (images_tensor(batch.pixels, [img_size; 2], device), Tensor::from_data(labels, device))
 }
 
 /// Values as transforms give them on the device.
 ///
 /// # Shapes
-/// - output: `[batch, 3, img_size, img_size]`
-pub(crate) fn images_tensor(pixels: Vec<f32>, img_size: usize, device: &Device) -> Tensor<4> {
-    let count = pixels.len() / (3 * img_size * img_size);
-    Tensor::from_data(TensorData::new(pixels, [count, 3, img_size, img_size]), device)
+/// - output: `[batch, 3, height, width]`
+pub(crate) fn images_tensor(
+    pixels: Vec<f32>,
+    [height, width]: [usize; 2],
+    device: &Device,
+) -> Tensor<4> {
+    let count = pixels.len() / (3 * height * width);
+    Tensor::from_data(TensorData::new(pixels, [count, 3, height, width]), device)
 }

@@ -1,7 +1,9 @@
 //! Image classification: the model with its head, loss, accuracy, evaluation and prediction.
 
 mod accuracy;
+mod annotate;
 mod checkpoint;
+mod class_block;
 pub mod color_histogram;
 mod confusion_matrix;
 mod evaluate;
@@ -10,12 +12,15 @@ mod model;
 mod predict;
 mod pretrained;
 mod report;
+mod token_labeling;
 
 pub use accuracy::Accuracy;
+pub use annotate::{CELL, annotator_columns, weights_id, write_label_maps};
 pub use checkpoint::{
-    ClassifierInfo, LoadOptions, LoadedClassifier, guess_model, load_classifier, save_classifier,
-    save_classifier_half,
+    ClassifierInfo, LoadOptions, LoadedClassifier, TokenParts, guess_model, load_classifier,
+    save_classifier, save_classifier_half,
 };
+pub use class_block::{ClassAttention, ClassBlock};
 pub use confusion_matrix::{ClassScores, ConfusionMatrix, macro_f1, mean_per_class_accuracy};
 pub(crate) use evaluate::images_tensor;
 pub use evaluate::{Evaluation, evaluate};
@@ -24,6 +29,7 @@ pub use model::{ImageClassifier, ImageClassifierConfig};
 pub use predict::{Prediction, predict};
 pub use pretrained::{PRETRAINED, Pretrained};
 pub use report::{ConfusionTable, write_per_class_csv};
+pub use token_labeling::{TokenTargets, swap_box, token_label_loss};
 
 /// Short names of the ImageNet-1K classes in the order of the official logits, that of their
 /// sorted WordNet ids. From timm (Apache-2.0) and anishathalye/imagenet-simple-labels (public

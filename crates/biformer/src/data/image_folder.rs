@@ -10,7 +10,7 @@ use super::archive::is_archive;
 use super::archive_folder::{Classes, archive_in, list_classes, split_in_archive};
 use super::image::is_image_file;
 use super::picture::Picture;
-use super::shards;
+use super::webdataset;
 use crate::{Error, Result};
 
 const LAYOUT: &str = "expected `<this folder>/<class>/<picture>.jpg`, one folder per class";

@@ -3,7 +3,7 @@
 //! The content of a batch depends on seed, epoch and position alone, never on the number of
 //! threads, so that a run that is interrupted can go on exactly where it was.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -19,14 +19,32 @@ pub struct Batch {
     pub pixels: Vec<f32>,
     /// Class of each picture.
     pub labels: Vec<usize>,
+    /// What an annotator says of each picture and its tokens, `[labels.len(), 1 + tokens, num_classes]`;
+    /// empty without token labeling.
+    pub token_targets: Vec<f32>,
     /// Pictures left out because they cannot be decoded, with the reason.
     pub skipped: Vec<(PathBuf, String)>,
     /// Pictures of the whole batch: those of the other shards and those left out among them.
     pub of: usize,
 }
 
-/// From a picture and its own source of randomness to `[3, height, width]` numbers.
-pub type Transform = dyn Fn(&RgbImage, &mut StdRng) -> Vec<f32> + Send + Sync;
+/// What becomes of one picture.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// `[3, height, width]`
+    pub pixels: Vec<f32>,
+    /// See [`Batch::token_targets`].
+    pub token_targets: Vec<f32>,
+}
+
+impl From<Vec<f32>> for Sample {
+    fn from(pixels: Vec<f32>) -> Self {
+        Self { pixels, token_targets: Vec::new() }
+    }
+}
+
+/// From a picture, its path and its own source of randomness to numbers.
+pub type Transform = dyn Fn(&Path, &RgbImage, &mut StdRng) -> Result<Sample> + Send + Sync;
 
 /// Pictures in batches, epoch after epoch.
 #[derive(Clone, Debug)]

@@ -104,7 +104,7 @@ impl Mixup {
 }
 
 /// A box of about 1 − `lambda` of the area, with its centre anywhere and cut at the border.
-fn random_box([height, width]: [usize; 2], lambda: f64, rng: &mut impl Rng) -> Mix {
+pub(super) fn random_box([height, width]: [usize; 2], lambda: f64, rng: &mut impl Rng) -> Mix {
     let ratio = (1.0 - lambda).sqrt();
     let mut along = |side: usize| {
         let half = (side as f64 * ratio) as usize / 2;

@@ -4,7 +4,8 @@
 //! [`Picture`] of it becomes an `RgbImage` in [`decode`], [`EvalTransform`] or [`TrainTransform`] turns that
 //! into normalised `f32` values
 //! in `[3, height, width]` order, and [`DataLoader`] does both on worker threads, batch by batch.
-//! [`RandAugment`], [`color_jitter`](color_jitter()) and [`RandomErasing`] are parts of training.
+//! [`RandAugment`], [`color_jitter`](color_jitter()) and [`RandomErasing`] are parts of training;
+//! [`LabelMap`] holds what token labeling learns from beside the picture.
 //! [`resize`] and [`pil_ops`] give the pixels that Pillow gives, because the published weights
 //! were trained on Pillow's pixels. [`shapes`] draws a data set of its own. This module knows
 //! files and pictures; it knows no tensor, no device and no model.
@@ -14,7 +15,10 @@ mod archive_folder;
 mod color_jitter;
 mod image;
 mod image_folder;
+mod label_crop;
+mod label_map;
 mod loader;
+mod mix_token;
 mod mixup;
 mod picture;
 pub mod pil_ops;
@@ -31,14 +35,16 @@ mod workers;
 pub use self::image::{MAX_FILE_BYTES, MAX_PIXELS, decode, decode_bytes, is_image_file};
 pub use color_jitter::color_jitter;
 pub use image_folder::{ImageFolder, Split, split_folder};
-pub use loader::{Batch, DataLoader, Transform};
+pub use label_map::{LABEL_MAP_TOPK, LabelMap, LabelMaps, LabelMapsInfo};
+pub use loader::{Batch, DataLoader, Sample, Transform};
+pub use mix_token::{MixToken, token_label_targets};
 pub use mixup::{Mix, Mixup, MixupMode, mix_pictures, mixup_rng, soft_targets};
 pub use picture::Picture;
 pub use rand_augment::{AugmentOp, DrawnOp, RandAugment};
 pub use random_erasing::{ErasingMode, RandomErasing};
 pub use resample::{Filter, resize};
 pub use shard::Shard;
-pub use transforms::{EvalTransform, Normalize, TrainTransform};
+pub use transforms::{EvalTransform, Framing, Normalize, TrainTransform};
 pub use workers::Batches;
 
 /// A picture of 8-bit RGB pixels: the `image` crate's type, so that callers need not name that crate.

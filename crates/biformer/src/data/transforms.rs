@@ -100,6 +100,17 @@ impl EvalTransform {
     }
 }
 
+/// Which part of a picture a training transform shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Framing {
+    /// Width and height of the picture.
+    pub picture: (u32, u32),
+    /// The piece, as `[left, top, width, height]`.
+    pub piece: [u32; 4],
+    /// Whether it is shown mirrored.
+    pub flipped: bool,
+}
+
 /// The training transform: a random piece of the picture, resized to a square, perhaps mirrored,
 /// perhaps changed in colour and place, normalised, perhaps erased in part.
 ///
@@ -147,11 +158,17 @@ impl TrainTransform {
     /// - image: `[height, width, 3]`
     /// - output: `[3, img_size, img_size]`
     pub fn apply(&self, image: &RgbImage, rng: &mut impl Rng) -> Vec<f32> {
-        let mut values = self.normalize.apply(&self.apply_u8(image, rng));
+        self.apply_framed(image, rng).0
+    }
+
+    /// [`TrainTransform::apply`] with the piece that the values show.
+    pub fn apply_framed(&self, image: &RgbImage, rng: &mut impl Rng) -> (Vec<f32>, Framing) {
+        let framing = self.frame(image.dimensions(), rng);
+        let mut values = self.normalize.apply(&self.show(image, &framing, rng));
         if let Some(erasing) = &self.random_erasing {
             erasing.apply(&mut values, self.img_size, self.img_size, rng);
         }
-        values // [3, img_size, img_size]
+        (values, framing) // [3, img_size, img_size]
     }
 
     /// The same without normalisation and erasing, for those who want to look at it.
@@ -160,13 +177,25 @@ impl TrainTransform {
     /// - image: `[height, width, 3]`
     /// - output: `[img_size, img_size, 3]`
     pub fn apply_u8(&self, image: &RgbImage, rng: &mut impl Rng) -> RgbImage {
+        let framing = self.frame(image.dimensions(), rng);
+        self.show(image, &framing, rng)
+    }
+
+    /// Draws the piece, and whether it is mirrored.
+    fn frame(&self, picture: (u32, u32), rng: &mut impl Rng) -> Framing {
+        let piece = self.random_crop(picture, rng);
+        Framing { picture, piece, flipped: rng.random_bool(self.hflip) }
+    }
+
+    /// The piece as a square, changed in colour and place.
+    fn show(&self, image: &RgbImage, framing: &Framing, rng: &mut impl Rng) -> RgbImage {
         assert!(self.img_size > 0, "TrainTransform: expected a positive img_size, got: 0");
-        let [left, top, width, height] = self.random_crop(image.dimensions(), rng);
+        let [left, top, width, height] = framing.piece;
         // As if cropped before resizing, as torchvision does: the kernels must not see beyond the piece.
         let columns = Axis::whole(left..left + width, self.img_size as u32);
         let rows = Axis::whole(top..top + height, self.img_size as u32);
         let mut picture = resize_shown(image, &columns, &rows, Filter::Bicubic);
-        if rng.random_bool(self.hflip) {
+        if framing.flipped {
             flip_horizontal_in_place(&mut picture);
         }
         match &self.auto_augment {

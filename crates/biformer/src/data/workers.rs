@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
-use super::loader::{Batch, DataLoader, Transform, rng};
+use super::loader::{Batch, DataLoader, Sample, Transform, rng};
 
 /// Batches that wait ready, or are being loaded, while the model computes; more would only take memory.
 const AHEAD: usize = 3;
@@ -69,8 +69,8 @@ struct Progress {
     panic: Option<Box<dyn Any + Send>>,
 }
 
-/// The numbers of a view, or why there are none.
-type Loaded = Result<Vec<f32>, String>;
+/// What became of a view, or why nothing did.
+type Loaded = Result<Sample, String>;
 
 impl Batches {
     /// Starts the threads.
@@ -122,9 +122,12 @@ impl Epoch {
     fn load(&self, views: Range<usize>) -> Vec<Loaded> {
         let Self { loader, epoch, order, transform, .. } = self;
         let (picture, _) = &loader.samples[order[views.start].picture];
-        let image = picture.decode();
+        let (path, image) = (picture.path(), picture.decode());
         let look = |&View { picture, repeat }: &View| match &image {
-            Ok(image) => Ok(transform(image, &mut rng(loader.seed, *epoch, picture, repeat))),
+            Ok(image) => {
+                let mut rng = rng(loader.seed, *epoch, picture, repeat);
+                transform(path, image, &mut rng).map_err(|error| error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         order[views].iter().map(look).collect()
@@ -135,11 +138,12 @@ impl Epoch {
         for (view, loaded) in self.order[part.views.clone()].iter().zip(loaded) {
             let (picture, label) = &self.loader.samples[view.picture];
             match loaded {
-                Ok(pixels) => {
+                Ok(Sample { pixels, token_targets }) => {
                     if batch.pixels.is_empty() {
                         batch.pixels.reserve(pixels.len() * part.views.len());
                     }
                     batch.pixels.extend_from_slice(&pixels);
+                    batch.token_targets.extend_from_slice(&token_targets);
                     batch.labels.push(*label);
                 }
                 Err(reason) => batch.skipped.push((picture.path().to_owned(), reason)),

@@ -265,6 +265,24 @@ impl BiFormer {
         Tensor::cat(pictures.into_par_iter().map(run).collect(), 0)
     }
 
+    /// [`BiFormer::forward_stages`] with `change` made to the map between the stem and the first block,
+    /// where MixToken mixes pictures.
+    pub fn forward_stages_with(
+        &self,
+        x: Tensor<4>,
+        change: impl FnOnce(Tensor<4>) -> Tensor<4>,
+    ) -> [Tensor<4>; 4] {
+        let stem = self.downsample_layers[0].forward(x.permute([0, 2, 3, 1]));
+        let mut x = change(stem); // [batch, height / 4, width / 4, embed_dims[0]]
+        std::array::from_fn(|i| {
+            if i > 0 {
+                x = self.downsample_layers[i].forward(x.clone());
+            }
+            x = self.stages[i].blocks.iter().fold(x.clone(), |x, block| block.forward(x));
+            x.clone()
+        })
+    }
+
     /// [`BiFormer::forward_stages`] with what each attention did: one list of traces a stage.
     pub fn forward_traced(&self, x: Tensor<4>) -> ([Tensor<4>; 4], [Vec<AttentionTrace>; 4]) {
         let mut x = x.permute([0, 2, 3, 1]); // [batch, height, width, 3]

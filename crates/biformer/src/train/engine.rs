@@ -210,8 +210,7 @@ fn train_epoch(
     let Run { recipe, pictures, .. } = run;
     let Progress { epoch, step: first, .. } = state.progress;
     let steps = pictures.steps(recipe);
-    let transform = pictures.train_transform;
-    let transform = Box::new(move |image: &_, rng: &mut _| transform.apply(image, rng));
+    let transform = pictures.transform(recipe);
     let mut batches =
         pictures.train.clone().epoch(epoch, first * recipe.grad_accum_steps, transform);
     let start = Instant::now();

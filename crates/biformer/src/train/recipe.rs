@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{AdamWOptions, CosineSchedule};
+use crate::classification::TokenParts;
 use crate::data::{ErasingMode, Mixup, MixupMode, RandAugment, RandomErasing, TrainTransform};
 use crate::files::write_atomically;
 use crate::{Error, Result};
+
+/// Pixels along a token of the last stage.
+pub(super) const STRIDE: usize = 32;
 
 /// `aa` where there is no RandAugment.
 const NO_POLICY: &str = "none";
@@ -105,6 +109,18 @@ pub struct Recipe {
     pub mixup_mode: MixupMode,
     /// Epoch from which on nothing is mixed any more; 0 means never.
     pub mixup_off_epoch: usize,
+    /// Blocks of class attention between the mean over the map and the head.
+    pub class_blocks: usize,
+    /// Token labeling: a head of its own for each token learns from label maps.
+    pub token_label: bool,
+    /// Folder of the label maps of the training pictures; usually given on the command line.
+    pub token_label_data: Option<PathBuf>,
+    /// Weight of the loss of the tokens.
+    pub dense_weight: f64,
+    /// Weight of the loss of the class, with token labeling.
+    pub cls_weight: f64,
+    /// Whether MixToken mixes the pictures of a batch, with token labeling.
+    pub mix_token: bool,
 }
 
 impl Default for Recipe {
@@ -152,6 +168,12 @@ impl Default for Recipe {
             mixup_switch_prob: 0.5,
             mixup_mode: MixupMode::Batch,
             mixup_off_epoch: 0,
+            class_blocks: 0,
+            token_label: false,
+            token_label_data: None,
+            dense_weight: 0.5,
+            cls_weight: 1.0,
+            mix_token: true,
         }
     }
 }
@@ -256,6 +278,16 @@ impl Recipe {
         };
         let is_off = self.mixup_off_epoch > 0 && epoch >= self.mixup_off_epoch;
         (mixup.is_active() && !is_off).then_some(mixup)
+    }
+
+    /// Rows and columns of the tokens of the last stage.
+    pub fn token_grid(&self) -> [usize; 2] {
+        [self.img_size / STRIDE; 2]
+    }
+
+    /// What the classifier has beside backbone and head.
+    pub fn token_parts(&self) -> TokenParts {
+        TokenParts { class_blocks: self.class_blocks, aux_head: self.token_label }
     }
 
     /// The options of the optimizer.

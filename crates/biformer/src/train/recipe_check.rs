@@ -1,6 +1,6 @@
 //! The range of each value of a recipe.
 
-use super::Recipe;
+use super::{Recipe, recipe::STRIDE};
 use crate::models::BiFormerConfig;
 use crate::{Error, Result};
 
@@ -59,7 +59,22 @@ impl Recipe {
         rule("cutmix", alphas.contains(&self.cutmix), "must be from 0 (off) to 100")?;
         rule("mixup_prob", unit.contains(&self.mixup_prob), "must be from 0 to 1")?;
         let switches = unit.contains(&self.mixup_switch_prob);
-        rule("mixup_switch_prob", switches, "must be from 0 to 1")
+        rule("mixup_switch_prob", switches, "must be from 0 to 1")?;
+        let blocks = (0..=16).contains(&self.class_blocks);
+        rule("class_blocks", blocks, "must be from 0 to 16")?;
+        let weights = 0.0..=100.0;
+        rule("dense_weight", weights.contains(&self.dense_weight), "must be from 0 to 100")?;
+        rule("cls_weight", weights.contains(&self.cls_weight), "must be from 0 to 100")?;
+        let unused = self.token_label_data.is_some() && !self.token_label;
+        rule("token_label_data", !unused, "needs token_label = true")?;
+        if self.token_label {
+            let whole = self.img_size.is_multiple_of(STRIDE);
+            rule("img_size", whole, "must be a multiple of 32 with token_label")?;
+            let other = "must be 0 with token_label: labels of tokens are mixed by mix_token alone";
+            rule("mixup", self.mixup == 0.0, other)?;
+            rule("cutmix", self.cutmix == 0.0, other)?;
+        }
+        Ok(())
     }
 
     /// The value of a key, for messages.

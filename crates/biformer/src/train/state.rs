@@ -7,14 +7,15 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::engine::{Event, Run, report_skipped};
+use super::pictures::TrainBatch;
 use super::processes::{average_statistics, sum_gradients};
 use super::{
     AdamW, Checkpoint, EpochMetrics, LayerDecay, ModelEma, NamedGradients, Outcome, Progress,
     Recipe, ema_decay,
 };
 use crate::classification::{
-    Accuracy, ImageClassifier, ImageClassifierConfig, LoadOptions, load_classifier,
-    save_classifier, soft_target_cross_entropy,
+    Accuracy, ImageClassifier, ImageClassifierConfig, LoadOptions, TokenParts, load_classifier,
+    save_classifier, soft_target_cross_entropy, token_label_loss,
 };
 use crate::data::Batches;
 use crate::layers::with_batch_part;
@@ -49,6 +50,7 @@ impl State {
                     model: Some(recipe.model.clone()),
                     num_classes: Some(classes),
                     drop_path: recipe.drop_path,
+                    token_parts: Some(recipe.token_parts()),
                     ..LoadOptions::default()
                 };
                 let loaded = load_classifier(path, &options, device)?;
@@ -57,7 +59,11 @@ impl State {
                 }
                 loaded.model
             }
-            None => ImageClassifierConfig::new(backbone).with_num_classes(classes).init(device),
+            None => {
+                let TokenParts { class_blocks, aux_head } = recipe.token_parts();
+                let num_classes = classes;
+                ImageClassifierConfig { backbone, num_classes, class_blocks, aux_head }.init(device)
+            }
         };
         let mut state = Self::new(model, recipe, style);
         if resume && folder.checkpoint().exists() {
@@ -171,10 +177,10 @@ impl State {
             device.seed(recipe.seed ^ seed as u64);
             let place = (progress.epoch, number);
             let part = pictures.part(&batch, recipe, count, world);
-            let (inputs, targets) = pictures.mixed(batch, recipe, place, device);
+            let batch = pictures.mixed(batch, recipe, place, device);
+            let targets = batch.targets.clone();
             let share = own as f64 / count as f64; // gradients are summed over processes
-            let forward = || self.backward(inputs, targets.clone(), share);
-            let (loss, logits, found) = with_batch_part(part, forward);
+            let (loss, logits, found) = with_batch_part(part, || self.backward(batch, share));
             let mut accuracy = Accuracy::default();
             if own > 0 {
                 accuracy.update_soft(logits, targets);
@@ -208,14 +214,15 @@ impl State {
     }
 
     /// Forward and backward pass; loss, logits and `share` of the gradients.
-    fn backward(
-        &self,
-        images: Tensor<4>,
-        targets: Tensor<2>,
-        share: f64,
-    ) -> (f32, Tensor<2>, NamedGradients) {
-        let logits = self.model.forward(images);
-        let loss = soft_target_cross_entropy(logits.clone(), targets);
+    fn backward(&self, batch: TrainBatch, share: f64) -> (f32, Tensor<2>, NamedGradients) {
+        let TrainBatch { images, targets, tokens } = batch;
+        let (loss, logits) = match &tokens {
+            Some(tokens) => token_label_loss(&self.model, images, targets, tokens),
+            None => {
+                let logits = self.model.forward(images);
+                (soft_target_cross_entropy(logits.clone(), targets), logits)
+            }
+        };
         let value = loss.clone().into_scalar();
         // Before the backward pass: synchronised batch norms add up over processes within it.
         let gradients = NamedGradients::collect(&self.model, (loss * share).backward(), self.style);
@@ -239,7 +246,7 @@ impl State {
 
     /// A whole step with a batch that is on the device.
     pub(crate) fn step(&mut self, images: Tensor<4>, targets: Tensor<2>, recipe: &Recipe, lr: f64) {
-        let (_, _, gradients) = self.backward(images, targets, 1.0);
+        let (_, _, gradients) = self.backward(TrainBatch { images, targets, tokens: None }, 1.0);
         self.apply(gradients, recipe, lr);
     }
 

@@ -9,7 +9,11 @@
 //! | `mlp.fc1`, `mlp.fc2` | `mlp.0`, `mlp.3` | `mlp.0`, `mlp.2` | `mlp.0`, `mlp.2` |
 //! | `gamma`, `beta` of norms | `weight`, `bias` | `weight`, `bias` | `weight`, `bias` |
 //!
-//! The linear layers of STL-nchw are 1 × 1 convolutions: their weights have two more axes.
+//! The linear layers of STL-nchw are 1 × 1 convolutions: their weights have two more axes. Class
+//! attention (`post_network`) and the head of the tokens (`aux_head`) have Wave-ViT's names and layout.
+
+/// Class attention after the backbone.
+const POST_NETWORK: &str = "post_network";
 
 /// Which official code wrote the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ impl KeyStyle {
                 "output" if self == Self::StlNchw => key.push("output_linear"),
                 "output" => key.push("wo"),
                 "lce" => key.push("lepe"),
+                // Wave-ViT's names, the same in all styles.
+                "fc1" | "fc2" if path[0] == POST_NETWORK => key.push(name),
                 "fc1" => key.push("0"),
                 "fc2" if self == Self::BiFormer => key.push("3"),
                 "fc2" => key.push("2"),
@@ -61,7 +67,8 @@ impl KeyStyle {
 
     /// Whether the official weight of the linear layer `key` is a 1 × 1 convolution.
     pub fn is_pointwise_conv(self, key: &str) -> bool {
-        self == Self::StlNchw && key != "head.weight"
+        let heads = ["head.", "aux_head.", POST_NETWORK];
+        self == Self::StlNchw && !heads.iter().any(|head| key.starts_with(head))
     }
 }
 
@@ -81,6 +88,10 @@ mod tests {
         let merging = "backbone.downsample_layers.1.Merging.conv.bias";
         assert_eq!(key(KeyStyle::Stl, merging), "downsample_layers.1.1.bias");
         assert_eq!(key(KeyStyle::Stl, "norm.running_mean"), "norm.running_mean");
+        let class_mlp = "post_network.0.mlp.fc2.weight";
+        assert_eq!(key(KeyStyle::BiFormer, class_mlp), class_mlp);
+        assert!(KeyStyle::StlNchw.is_pointwise_conv("stages.0.blocks.1.mlp.0.weight"));
+        assert!(!KeyStyle::StlNchw.is_pointwise_conv(class_mlp));
         let norm1 = "backbone.stages.3.blocks.0.norm1.beta";
         assert_eq!(key(KeyStyle::BiFormer, norm1), "stages.3.0.norm1.bias");
     }

@@ -23,7 +23,7 @@ const PAPER: [(&str, Paper); 5] = [
     ("biformer_stl_nchw", (28.4, Some(4.6), None)),
 ];
 
-/// With token labeling: Table 6, and the starred models of Table 2.
+/// With token labeling: the starred models of §4.1, and the last row of Table 6.
 const PAPER_TOKEN_LABELING: [(&str, Paper); 2] = [
     ("biformer_small", (29.0, Some(4.9), Some(84.3))),
     ("biformer_base", (58.0, None, Some(85.4))),

@@ -11,8 +11,8 @@ use super::{ImageClassifier, ImageClassifierConfig, Pretrained};
 use crate::data::EvalTransform;
 use crate::models::{BiFormerConfig, MODEL_NAMES};
 use crate::weights::{
-    StateDict, keys_and_shapes, load_state_dict, read_metadata, read_state_dict_from, state_dict,
-    write_safetensors, write_safetensors_half,
+    KeyStyle, StateDict, keys_and_shapes, load_state_dict, read_metadata, read_state_dict_from,
+    state_dict, write_safetensors, write_safetensors_half,
 };
 use crate::{Error, Result};
 
@@ -130,20 +130,11 @@ fn build(
         options.token_parts.unwrap_or_else(|| TokenParts::of(&weights));
     let config = ImageClassifierConfig { backbone, num_classes, class_blocks, aux_head };
     let model = config.init(device);
+    if replaced_head.is_some() {
+        weights.retain(|key, _| !HEADS.contains(&part(key)));
+    }
     if replaced_head.is_some() || options.token_parts.is_some() {
-        let is_head = |part: &str| ["head", "aux_head"].contains(&part);
-        if replaced_head.is_some() {
-            weights.retain(|key, _| !is_head(part(key)));
-        }
-        let fresh = state_dict(&model, style);
-        // A part that is there in part is not completed: that is an error below.
-        let is_there = |name: &str| weights.keys().any(|key| part(key) == name);
-        let missing = fresh.iter().filter(|(key, _)| {
-            (is_head(part(key)) || part(key).starts_with(POST_NETWORK)) && !is_there(part(key))
-        });
-        let missing: StateDict = missing.map(|(key, value)| (key.clone(), value.clone())).collect();
-        weights.extend(missing);
-        weights.retain(|key, _| !is_token_part(key) || fresh.contains_key(key));
+        fill_parts(&mut weights, &model, style);
     }
     let guess = guess_model(&weights);
     let model = load_state_dict(model, weights, style).map_err(|mismatch| {
@@ -190,6 +181,23 @@ pub fn guess_model(weights: &StateDict) -> Option<String> {
     name.map(str::to_owned)
 }
 
+/// Takes heads and parts of token labeling that the weights lack from the fresh model, and those that it
+/// lacks out of the weights. A part that is there in part is left as it is: strict loading names it.
+fn fill_parts(weights: &mut StateDict, model: &ImageClassifier, style: KeyStyle) {
+    let keys: BTreeSet<String> =
+        keys_and_shapes(model, style).into_iter().map(|(key, _)| key).collect();
+    weights.retain(|key, _| !is_token_part(key) || keys.contains(key));
+    let there: BTreeSet<&str> = weights.keys().map(|key| part(key)).collect();
+    let is_missing = |key: &&String| {
+        (is_token_part(key) || HEADS.contains(&part(key))) && !there.contains(part(key))
+    };
+    let missing: Vec<String> = keys.iter().filter(is_missing).cloned().collect();
+    if !missing.is_empty() {
+        let mut fresh = state_dict(model, style);
+        weights.extend(missing.iter().filter_map(|key| fresh.remove_entry(key)));
+    }
+}
+
 impl TokenParts {
     /// What the weights have.
     fn of(weights: &StateDict) -> Self {
@@ -203,6 +211,9 @@ impl TokenParts {
         Self { class_blocks, aux_head: weights.contains_key("aux_head.weight") }
     }
 }
+
+/// Parts with a size that depends on the number of classes.
+const HEADS: [&str; 2] = ["head", "aux_head"];
 
 /// Prefix of the blocks of class attention.
 const POST_NETWORK: &str = "post_network.";

@@ -82,7 +82,8 @@ pub enum Outcome {
 /// the same weights, bit for bit, as one that was not.
 ///
 /// # Errors
-/// What is wrong with data, checkpoints or disk; [`Error::Training`] if the loss is no number.
+/// What is wrong with data, checkpoints or disk; [`Error::Training`](crate::Error::Training) if the loss is no
+/// number.
 pub fn train(
     folder: &RunFolder,
     recipe: &Recipe,

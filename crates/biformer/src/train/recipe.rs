@@ -6,7 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{AdamWOptions, CosineSchedule};
 use crate::classification::TokenParts;
-use crate::data::{ErasingMode, Mixup, MixupMode, RandAugment, RandomErasing, TrainTransform};
+use crate::data::{
+    ErasingMode, Filter, Mixup, MixupMode, RandAugment, RandomErasing, TrainTransform,
+};
 use crate::files::write_atomically;
 use crate::{Error, Result};
 
@@ -253,8 +255,11 @@ impl Recipe {
     /// # Errors
     /// [`Error::Option`] if `aa` is no policy.
     pub fn train_transform(&self) -> Result<TrainTransform> {
-        let auto_augment: Option<RandAugment> =
-            if self.aa == NO_POLICY { None } else { Some(self.aa.parse()?) };
+        let auto_augment = match self.aa.as_str() {
+            NO_POLICY => None,
+            // As the official code: the filter of the crop serves RandAugment too.
+            policy => Some(RandAugment { interpolation: Some(Filter::Bicubic), ..policy.parse()? }),
+        };
         let Self { reprob: prob, remode: mode, recount: count, .. } = *self;
         Ok(TrainTransform {
             scale: self.scale.into(),

@@ -223,7 +223,8 @@ fn load(data: &Path, split: Split) -> (Vec<String>, Vec<Batch>) {
     let folder = ImageFolder::open(split_folder(data, split).unwrap()).unwrap();
     let transform = TrainTransform::new(8);
     let loader = DataLoader { seed: 3, ..DataLoader::new(folder.samples, 64) };
-    let batches = loader.epoch(0, 0, Box::new(move |image, rng| transform.apply(image, rng)));
+    let apply = move |_: &_, image: &_, rng: &mut _| Ok(transform.apply(image, rng).into());
+    let batches = loader.epoch(0, 0, Box::new(apply));
     (folder.classes, batches.collect())
 }
 

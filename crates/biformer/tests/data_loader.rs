@@ -82,9 +82,9 @@ fn an_epoch_may_be_left_and_a_panic_is_passed_on() {
     let first = loader.clone().epoch(0, 0, Box::new(transform)).next().unwrap();
     assert_eq!(first.labels, [0, 1, 2, 3, 4, 5]);
 
-    let panics = |image: &RgbImage, _: &mut StdRng| match image.get_pixel(0, 0)[0] {
+    let panics = |_: &Path, image: &RgbImage, _: &mut StdRng| match image.get_pixel(0, 0)[0] {
         20 => panic!("twenty"),
-        level => vec![f32::from(level); 2],
+        level => Ok(vec![f32::from(level); 2].into()),
     };
     let batches = loader.epoch(0, 0, Box::new(panics));
     let all = std::panic::AssertUnwindSafe(|| batches.count());

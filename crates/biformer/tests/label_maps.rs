@@ -9,7 +9,7 @@ use biformer::classification::{
     CELL, ClassifierInfo, ImageClassifierConfig, annotator_columns, imagenet1k_classes,
     write_label_maps,
 };
-use biformer::data::{EvalTransform, LabelMap, LabelMaps, LabelMapsInfo, RgbImage};
+use biformer::data::{EvalTransform, LabelMap, LabelMaps, LabelMapsInfo, Picture, RgbImage};
 use biformer::models::BiFormerConfig;
 use burn::tensor::Device;
 use proptest::prelude::*;
@@ -156,7 +156,8 @@ fn an_annotator_writes_a_map_of_each_picture_that_can_be_read() {
         image.save(picture).expect("a picture");
     }
     let mut skipped = 0;
-    let ended = write_label_maps(&model, &[3, 0, 2], &pictures, &maps, 2, &device, |batch| {
+    let listed: Vec<Picture> = pictures.iter().cloned().map(Picture::from).collect();
+    let ended = write_label_maps(&model, &[3, 0, 2], &listed, &maps, 2, &device, |batch| {
         skipped += batch.skipped.len();
         ControlFlow::Continue(())
     });
@@ -176,7 +177,7 @@ fn an_annotator_writes_a_map_of_each_picture_that_can_be_read() {
     assert_ne!(found, maps.read(&pictures[2]).expect("a map"));
 
     let stop = |_: &_| ControlFlow::Break(());
-    let ended = write_label_maps(&model, &[3, 0, 2], &pictures, &maps, 2, &device, stop);
+    let ended = write_label_maps(&model, &[3, 0, 2], &listed, &maps, 2, &device, stop);
     assert!(ended.expect("no error").is_break());
 }
 

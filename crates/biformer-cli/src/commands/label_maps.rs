@@ -29,9 +29,9 @@ pub fn run(args: &LabelMapsArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         classes: folder.classes,
     };
     let maps = LabelMaps::create(&args.output, &root, info)?;
-    let pictures: Vec<PathBuf> = folder.samples.into_iter().map(|(path, _)| path).collect();
-    let missing: Vec<PathBuf> =
-        pictures.iter().filter(|picture| !maps.path(picture).exists()).cloned().collect();
+    let pictures = folder.samples.len();
+    let all = folder.samples.into_iter().map(|(picture, _)| picture);
+    let missing: Vec<_> = all.filter(|picture| !maps.path(picture.path()).exists()).collect();
 
     let start = Instant::now();
     let mut progress = Progress::new();
@@ -58,7 +58,7 @@ pub fn run(args: &LabelMapsArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         return Ok(Done::Interrupted);
     }
     let line = json!({
-        "images": pictures.len(),
+        "images": pictures,
         "written": missing.len() - skipped,
         "skipped": skipped,
         "grid": side,
@@ -74,7 +74,7 @@ pub fn run(args: &LabelMapsArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
 fn train_folder(data: &Path) -> Result<PathBuf, Error> {
     match split_folder(data, Split::Train) {
         Ok(folder) => Ok(folder),
-        Err(_) if data.is_dir() => Ok(data.to_owned()),
+        Err(_) if data.exists() => Ok(data.to_owned()),
         Err(error) => Err(error),
     }
 }

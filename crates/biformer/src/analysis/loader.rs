@@ -41,7 +41,8 @@ pub fn loader(
         return Err(Error::option("data", "holds no pictures"));
     }
     let mut batches = (0..).flat_map(|epoch| {
-        let transform = Box::new(move |image: &_, rng: &mut _| transform.apply(image, rng));
+        let transform =
+            Box::new(move |_: &_, image: &_, rng: &mut _| Ok(transform.apply(image, rng).into()));
         loader.clone().epoch(epoch, 0, transform)
     });
     let mut samples = Vec::new();

@@ -1,7 +1,6 @@
 //! Label maps for token labeling, with any classifier as the annotator.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -10,7 +9,9 @@ use rayon::prelude::*;
 use super::{
     ClassifierInfo, ImageClassifier, imagenet1k_classes, imagenet1k_wordnet_ids, images_tensor,
 };
-use crate::data::{Batch, DataLoader, Filter, LabelMap, LabelMaps, Normalize, RgbImage, resize};
+use crate::data::{
+    Batch, DataLoader, Filter, LabelMap, LabelMaps, Normalize, Picture, RgbImage, resize,
+};
 use crate::{Error, Result};
 
 /// Pixels of a picture along a cell: the stride of C5.
@@ -65,20 +66,14 @@ pub fn weights_id(model: &ImageClassifier) -> String {
 pub fn write_label_maps(
     model: &ImageClassifier,
     columns: &[usize],
-    pictures: &[PathBuf],
+    pictures: &[Picture],
     maps: &LabelMaps,
     batch_size: usize,
     device: &Device,
     mut observe: impl FnMut(&Batch) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>> {
     let [rows, cols] = maps.info.grid;
-    let loader = DataLoader {
-        samples: pictures.iter().cloned().zip(0..).collect(),
-        batch_size,
-        shuffle: false,
-        seed: 0,
-        aug_repeats: 1,
-    };
+    let loader = DataLoader::new(pictures.iter().cloned().zip(0..).collect(), batch_size);
     let whole = move |image: &RgbImage| {
         let (width, height) = ((cols * CELL) as u32, (rows * CELL) as u32);
         Normalize::IMAGENET.apply(&resize(image, width, height, Filter::Bicubic, None))
@@ -98,7 +93,7 @@ pub fn write_label_maps(
         let tokens: Vec<f32> = tokens.into_data_as::<f32>().try_into_vec().expect("float32 logits");
         let maps_of = tokens.par_chunks(rows * cols * num_classes).zip(places);
         maps_of.try_for_each(|(tokens, place)| {
-            let picture = &pictures[place];
+            let picture = pictures[place].path();
             let of_cell =
                 |cell: &[f32]| columns.iter().map(|&column| cell[column]).collect::<Vec<_>>();
             let logits: Vec<f32> = tokens.chunks(num_classes).flat_map(of_cell).collect();

@@ -11,6 +11,7 @@ use rand::seq::SliceRandom;
 
 use super::workers::{Batches, Epoch, Part, View};
 use super::{Picture, RgbImage, Shard};
+use crate::Result;
 
 /// A batch of transformed pictures.
 #[derive(Clone, Debug, Default)]

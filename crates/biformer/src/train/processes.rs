@@ -51,9 +51,15 @@ pub(super) fn agree_on_start(run: &Run<'_>, state: &State) -> Result<()> {
         return Ok(()); // without work
     }
     // Paths may differ from host to host.
-    let recipe = Recipe { data: None, initial_checkpoint: None, ..(*recipe).clone() };
+    let recipe = Recipe {
+        data: None,
+        initial_checkpoint: None,
+        token_label_data: None,
+        ..(*recipe).clone()
+    };
     let samples = |loader: &DataLoader| -> Vec<_> {
-        let names = loader.samples.iter().map(|(path, class)| (path.file_name(), *class));
+        let names =
+            loader.samples.iter().map(|(picture, class)| (picture.path().file_name(), *class));
         names.map(|(name, class)| (name.map(ToOwned::to_owned), class)).collect()
     };
     let pictures = [samples(&pictures.train), samples(&pictures.val)];

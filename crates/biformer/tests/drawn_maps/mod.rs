@@ -17,7 +17,7 @@ pub fn write(data: &Path, grid: [usize; 2]) -> PathBuf {
             false => ((i * 7 + number) % 5) as f32,
         };
         let logits: Vec<f32> = (0..grid[0] * grid[1] * num_classes).map(logit).collect();
-        maps.write(picture, &LabelMap::from_logits(&logits, grid)).expect("a map");
+        maps.write(picture.path(), &LabelMap::from_logits(&logits, grid)).expect("a map");
     }
     root
 }

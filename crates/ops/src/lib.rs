@@ -34,6 +34,7 @@ mod math;
 mod matmul;
 mod parallel;
 mod peak;
+mod precision;
 pub mod profile;
 mod regions;
 mod routed_attention;
@@ -53,6 +54,7 @@ pub use linear::{
 };
 pub use parallel::keep_awake;
 pub use peak::peak_gflops;
+pub use precision::Precision;
 pub use regions::RegionGrid;
 pub use routed_attention::{
     RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_lce,

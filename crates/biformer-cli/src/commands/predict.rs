@@ -21,8 +21,9 @@ const STDIN: &str = "-";
 
 pub fn run(args: &PredictArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let device = device::parse(&args.device.device)?;
+    let precision = device::precision(&args.precision, &device)?;
     let pictures = list_pictures(&args.pictures)?;
-    let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference();
+    let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference_in(precision);
     let mut printer = Printer::new(args.format, &loaded.info, &pictures);
     let mut failures = 0;
     printer.start()?;

@@ -1,5 +1,6 @@
 //! Backbone, batch norm, mean over the map, linear head.
 
+use biformer_ops::Precision;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{BatchNorm, BatchNormConfig};
@@ -63,7 +64,17 @@ impl ImageClassifier {
 
     /// See [`BiFormer::for_inference`].
     pub fn for_inference(self) -> Self {
-        Self { backbone: self.backbone.for_inference(), head: self.head.for_inference(), ..self }
+        self.for_inference_in(Precision::F32)
+    }
+
+    /// See [`BiFormer::for_inference_in`]. The head, which is small and has the last word, stays in
+    /// float32.
+    pub fn for_inference_in(self, precision: Precision) -> Self {
+        Self {
+            backbone: self.backbone.for_inference_in(precision),
+            head: self.head.for_inference(Precision::F32),
+            ..self
+        }
     }
 
     /// Number of classes of the head.

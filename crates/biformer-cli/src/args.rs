@@ -59,6 +59,13 @@ pub struct DeviceArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct PrecisionArgs {
+    /// Numbers that linear layers and embeddings multiply; bf16 needs a processor with avx512_bf16
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
+}
+
+#[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Folder for pictures, weights and predictions [default: runs/demo, then runs/demo2, …]
     #[arg(long, value_name = "DIR")]
@@ -294,6 +301,8 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub transform: TransformArgs,
     #[command(flatten)]
+    pub precision: PrecisionArgs,
+    #[command(flatten)]
     pub device: DeviceArgs,
 }
 
@@ -334,6 +343,8 @@ pub struct PredictArgs {
     pub format: Format,
     #[command(flatten)]
     pub transform: TransformArgs,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
 }
@@ -382,9 +393,8 @@ pub struct BenchmarkArgs {
     /// Threads that compute [default: all processors]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Type of the numbers
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    pub precision: Precision,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
     /// Runs to time at least; they go on until a second is full
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub runs: usize,
@@ -442,6 +452,7 @@ pub enum Operator {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
     F32,
+    Bf16,
 }
 
 /// `224` or `200x336`.

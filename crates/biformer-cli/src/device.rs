@@ -1,7 +1,9 @@
-//! From `--device` to a Burn device.
+//! From `--device` to a Burn device, and what `--precision` means there.
 
-use biformer::Error;
+use biformer::{Error, check_precision};
 use burn::tensor::Device;
+
+use crate::args::{Precision, PrecisionArgs};
 
 /// Backends that a cargo feature of the same name builds in.
 const GPU: [&str; 4] = ["cuda", "vulkan", "wgpu", "metal"];
@@ -39,6 +41,18 @@ pub fn parse(name: &str) -> Result<Device, Error> {
             Err(Error::option("device", format!("no device `{name}`; there are cpu, {known}")))
         }
     }
+}
+
+/// The precision that the flag names.
+///
+/// # Errors
+/// If the device has no such products.
+pub fn precision(args: &PrecisionArgs, device: &Device) -> Result<biformer::Precision, Error> {
+    let precision = match args.precision {
+        Precision::F32 => biformer::Precision::F32,
+        Precision::Bf16 => biformer::Precision::Bf16,
+    };
+    check_precision(precision, device).map(|()| precision)
 }
 
 /// On a software Vulkan device probabilities differed from those of the CPU.

@@ -49,4 +49,16 @@ pub fn check_simd() -> Result<()> {
     biformer_ops::check_instruction_set().map_err(|reason| Error::option("BIFORMER_SIMD", reason))
 }
 
+/// # Errors
+/// [`Error::Option`] if products of this precision cannot be computed on this device.
+pub fn check_precision(precision: Precision, device: &Device) -> Result<()> {
+    let checked = match precision {
+        Precision::Bf16 if !biformer_ops::is_cpu(device) => Err("bf16 is for the cpu".to_owned()),
+        _ => precision.check(),
+    };
+    checked.map_err(|reason| Error::option("precision", reason))
+}
+
+pub use biformer_ops::Precision;
+use burn::tensor::Device;
 pub use error::{Error, Result};

@@ -121,7 +121,7 @@ fn a_class_block_is_attention_and_perceptron_of_the_class_token() {
     });
     let attended = block.attn.proj.forward(Tensor::cat(heads.collect(), 2));
     let class = class + attended.reshape([batch, 1, 1, dim]);
-    let expected = class.clone() + block.mlp.forward(block.norm2.forward(class));
+    let expected = class.clone() + block.mlp.forward_fused(block.norm2.forward(class), None, None);
     assert_close(&values(found), &values(expected), "class token");
 }
 

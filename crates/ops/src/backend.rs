@@ -13,7 +13,7 @@ use crate::all_reduce::{self, Reducer};
 use crate::convolution::{self, ConvolutionOptions, Window};
 use crate::linear::{self, LinearOptions};
 use crate::routed_attention::{self, Routing};
-use crate::{RegionGrid, RoutingOptions, depthwise_conv, gelu, layer_norm, routing};
+use crate::{Precision, RegionGrid, RoutingOptions, depthwise_conv, gelu, layer_norm, routing};
 
 /// Why some methods have no differentiable form.
 const WITHOUT_GRADIENTS: &str = "the public functions choose differentiable kernels";
@@ -50,8 +50,8 @@ pub trait OpsBackend: burn::backend::Backend {
         epsilon: f64,
     ) -> FloatTensor<Self>;
 
-    /// See [`Weight::pack`](crate::Weight::pack).
-    fn pack_weight(weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// See [`Weight::pack_in`](crate::Weight::pack_in).
+    fn pack_weight(weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self>;
 
     /// See [`linear`](fn@crate::linear); `gamma` and `beta` are those of the layer norm. Of tensors
     /// that `options` calls absent any may be given: Burn's extensions take no options of tensors.
@@ -148,8 +148,8 @@ impl OpsBackend for Flex {
         layer_norm::cpu::forward(&x, &gamma, &beta, epsilon)
     }
 
-    fn pack_weight(weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        linear::cpu::pack(&weight)
+    fn pack_weight(weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
+        linear::cpu::pack(&weight, precision)
     }
 
     fn fused_linear(
@@ -255,7 +255,7 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
         layer_norm::autodiff::forward::<C>(x, gamma, beta, epsilon)
     }
 
-    fn pack_weight(_: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn pack_weight(_: FloatTensor<Self>, _: Precision) -> FloatTensor<Self> {
         unreachable!("{WITHOUT_GRADIENTS}")
     }
 

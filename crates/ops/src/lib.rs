@@ -35,6 +35,7 @@ mod math;
 mod matmul;
 mod parallel;
 mod peak;
+mod precision;
 pub mod profile;
 mod regions;
 mod routed_attention;
@@ -55,6 +56,7 @@ pub use linear::{
 };
 pub use parallel::keep_awake;
 pub use peak::peak_gflops;
+pub use precision::Precision;
 pub use regions::RegionGrid;
 pub use routed_attention::{
     RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_lce,

@@ -29,6 +29,33 @@ pub(crate) fn dispatch<Kernel: WithSimd>(kernel: Kernel) -> Kernel::Output {
     }
 }
 
+/// Whether [`dispatch_bf16`] can run.
+pub(crate) fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return matches!(arch(), Arch::V4(_)) && is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Runs `kernel` compiled for AVX-512 and its products of bfloat16.
+///
+/// # Panics
+/// If the chosen instruction set lacks them.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn dispatch_bf16<Kernel: WithSimd>(kernel: Kernel) -> Kernel::Output {
+    // The features of `V4`, and one more.
+    #[target_feature(enable = "bmi1,bmi2,fma,lzcnt,popcnt,avx2,avx512f,avx512bw,avx512cd")]
+    #[target_feature(enable = "avx512dq,avx512vl,avx512bf16")]
+    fn run<Kernel: WithSimd>(simd: pulp::x86::V4, kernel: Kernel) -> Kernel::Output {
+        kernel.with_simd(simd)
+    }
+    match arch() {
+        // SAFETY: the processor has them.
+        Arch::V4(simd) if has_bf16() => unsafe { run(simd, kernel) },
+        _ => unreachable!("{VARIABLE}: no products of bfloat16"),
+    }
+}
+
 /// Float32 numbers in a vector of the chosen instruction set.
 pub(crate) fn lanes() -> usize {
     struct Lanes;

@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::{Done, plural, print, shown};
-use crate::args::{Bench, BenchmarkArgs, Operator, OperatorArgs};
+use crate::args::{Bench, BenchmarkArgs, Operator, OperatorArgs, Precision};
 use crate::device;
 use crate::progress::say;
 
@@ -50,7 +50,7 @@ pub fn run(args: &BenchmarkArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         "batch_size": options.batch_size,
         "img_size": size(options.img_size),
         "threads": options.threads,
-        "precision": name(args.precision),
+        "precision": name(args.precision.precision),
         "instruction_set": measured.instruction_set,
         "median_ms": measured.median_ms,
         "p90_ms": measured.p90_ms,
@@ -128,6 +128,11 @@ fn options(args: &BenchmarkArgs) -> anyhow::Result<Benchmark> {
         let flags = "--operator, --dim, --num-heads, --n-win and --topk";
         return Err(Error::option("bench", format!("{flags} need --bench operator")).into());
     }
+    if args.bench == Bench::Train && args.precision.precision != Precision::F32 {
+        return Err(Error::option("precision", "training computes in f32").into());
+    }
+    let device = device::parse(&args.device.device)?;
+    let precision = device::precision(&args.precision, &device)?;
     let defaults = Benchmark::default();
     Ok(Benchmark {
         batch_size: args.batch_size,
@@ -140,7 +145,8 @@ fn options(args: &BenchmarkArgs) -> anyhow::Result<Benchmark> {
         runs: args.runs,
         warmup: args.warmup,
         profile: args.profile,
-        device: device::parse(&args.device.device)?,
+        precision,
+        device,
     })
 }
 
@@ -155,7 +161,7 @@ fn show(subject: &str, args: &BenchmarkArgs, options: &Benchmark, measured: &Mea
         name(args.bench),
         options.batch_size,
         plural(options.threads, "thread"),
-        name(args.precision),
+        name(args.precision.precision),
         measured.instruction_set.map(|set| format!(", {set}")).unwrap_or_default()
     ));
     row("median", measured.median_ms, "ms", format!("of {}", plural(measured.runs, "run")));

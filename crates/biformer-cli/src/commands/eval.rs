@@ -22,7 +22,8 @@ use crate::progress::{Progress, say};
 
 pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
     let device = device::parse(&args.device.device)?;
-    let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference();
+    let precision = device::precision(&args.precision, &device)?;
+    let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference_in(precision);
     let folder = open(&val_folder(&args.data)?, &loaded.info.classes)?;
     let images = folder.samples.len();
     if let Some(output) = &args.output {

@@ -22,12 +22,13 @@ const STDIN: &str = "-";
 
 pub fn run(args: &PredictArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
     let device = device::parse(&args.device.device)?;
+    let precision = device::precision(&args.precision, &device)?;
     let pictures = list_pictures(&args.pictures)?;
     if world.size() > 1 && pictures.iter().any(|path| path.as_os_str() == STDIN) {
         let reason = "standard input goes to one process only; name a file or start without mpirun";
         return Err(Error::option("PICTURE", reason).into());
     }
-    let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference();
+    let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference_in(precision);
     let out: Box<dyn Write> = if world.is_first() { Box::new(stdout()) } else { Box::new(sink()) };
     let mut printer = Printer::new(out, args.format, &loaded.info, &pictures);
     let mut failures = 0;

@@ -119,3 +119,18 @@ fn vector_instructions_that_the_processor_lacks() {
         assert!(ended.stderr.contains(word), "no `{word}` in:\n{}", ended.stderr);
     }
 }
+
+#[test]
+fn products_that_the_processor_lacks() {
+    let folder = Folder::with_pictures();
+    for flags in
+        ["benchmark", "eval --data data --checkpoint x.pth", "predict data --checkpoint x.pth"]
+    {
+        let mut command = folder.command(&format!("{flags} --precision bf16"));
+        let output = command.env("BIFORMER_SIMD", "scalar").output().expect("the binary runs");
+        let ended = Ended::from(output).expect_code(2);
+        for word in ["precision", "avx512_bf16", "scalar"] {
+            assert!(ended.stderr.contains(word), "`{flags}`: no `{word}` in:\n{}", ended.stderr);
+        }
+    }
+}

@@ -11,7 +11,7 @@ use crate::classification::ImageClassifierConfig;
 use crate::data::soft_targets;
 use crate::models::BiFormerConfig;
 use crate::train::{Recipe, State};
-use crate::{Error, Result};
+use crate::{Error, Precision, Result, check_precision};
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Benchmark {
     pub warmup: usize,
     /// Whether to record the time of each class of operators, in runs after the timed ones.
     pub profile: bool,
+    /// Of the products of forward passes; training steps are float32.
+    pub precision: Precision,
     /// Where to compute.
     pub device: Device,
 }
@@ -41,6 +43,7 @@ impl Default for Benchmark {
             runs: 10,
             warmup: 3,
             profile: false,
+            precision: Precision::F32,
             device: Device::default(),
         }
     }
@@ -61,7 +64,7 @@ pub fn inference(
     options.in_pool(|| {
         let model = config.init(device);
         let work = Work { costs: classifier_costs(&model, options.img_size), passes: 1 };
-        let model = model.for_inference();
+        let model = model.for_inference_in(options.precision);
         let images = random([*batch_size, 3, *height, *width], device);
         check_answer(model.forward(images.clone()));
         measure(options, &work, stop, || {
@@ -125,7 +128,7 @@ pub fn operator(
     options.in_pool(|| {
         let attention = config.init(device);
         let work = Work { costs: bra_costs(&attention, options.img_size), passes: 1 };
-        let attention = attention.for_inference();
+        let attention = attention.for_inference(options.precision);
         let x = random([*batch_size, *height, *width, config.dim], device);
         check_answer(attention.forward(x.clone()));
         measure(options, &work, stop, || {
@@ -157,7 +160,8 @@ impl Benchmark {
         rule("batch_size", [batch_size], |size| (1..=65_536).contains(&size), "1 to 65536")?;
         rule("threads", [threads], |threads| (1..=1024).contains(&threads), "1 to 1024")?;
         rule("runs", [runs], |runs| (1..=100_000).contains(&runs), "1 to 100000")?;
-        rule("warmup", [warmup], |runs| runs <= 100_000, "0 to 100000")
+        rule("warmup", [warmup], |runs| runs <= 100_000, "0 to 100000")?;
+        check_precision(self.precision, &self.device)
     }
 
     /// All of it within the pool: work is handed out faster from one of its threads.

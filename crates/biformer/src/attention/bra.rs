@@ -1,8 +1,8 @@
 //! Bi-level routing attention (BRA; paper §3.2, Algorithm 1).
 
 use biformer_ops::{
-    LinearFusion, RegionGrid, RoutedAttentionOptions, RoutingOptions, route, routed_attention,
-    routed_attention_lce, routed_attention_traced, split_qkv,
+    LinearFusion, Precision, RegionGrid, RoutedAttentionOptions, RoutingOptions, route,
+    routed_attention, routed_attention_lce, routed_attention_traced, split_qkv,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -127,8 +127,9 @@ impl BiLevelRoutingAttention {
     }
 
     /// See [`Linear::for_inference`].
-    pub fn for_inference(self) -> Self {
-        Self { qkv: self.qkv.for_inference(), output: self.output.for_inference(), ..self }
+    pub fn for_inference(self, precision: Precision) -> Self {
+        let [qkv, output] = [self.qkv, self.output].map(|linear| linear.for_inference(precision));
+        Self { qkv, output, ..self }
     }
 
     /// Q, K and V side by side (Eq. 3), padded to the grid.

@@ -1,6 +1,6 @@
 //! Attention to all tokens, with or without a local enhancement (LePE): stage 4.
 
-use biformer_ops::{LinearFusion, global_attention, global_attention_traced};
+use biformer_ops::{LinearFusion, Precision, global_attention, global_attention_traced};
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -100,8 +100,9 @@ impl FullAttention {
     }
 
     /// See [`Linear::for_inference`].
-    pub fn for_inference(self) -> Self {
-        Self { qkv: self.qkv.for_inference(), output: self.output.for_inference(), ..self }
+    pub fn for_inference(self, precision: Precision) -> Self {
+        let [qkv, output] = [self.qkv, self.output].map(|linear| linear.for_inference(precision));
+        Self { qkv, output, ..self }
     }
 
     fn project(&self, x: Tensor<4>) -> [Tensor<4>; 3] {

@@ -6,7 +6,7 @@ mod full;
 pub use bra::{BiLevelRoutingAttention, BraConfig, RegionRule};
 pub use full::{FullAttention, FullAttentionConfig, Lepe};
 
-use biformer_ops::RegionGrid;
+use biformer_ops::{Precision, RegionGrid};
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
@@ -87,10 +87,10 @@ impl Attention {
     }
 
     /// See [`Linear::for_inference`](crate::layers::Linear::for_inference).
-    pub fn for_inference(self) -> Self {
+    pub fn for_inference(self, precision: Precision) -> Self {
         match self {
-            Self::Bra(attention) => Self::Bra(attention.for_inference()),
-            Self::Full(attention) => Self::Full(attention.for_inference()),
+            Self::Bra(attention) => Self::Bra(attention.for_inference(precision)),
+            Self::Full(attention) => Self::Full(attention.for_inference(precision)),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use biformer_ops::Precision;
 use burn::module::Module;
 use burn::tensor::Device;
 
@@ -67,7 +68,12 @@ pub struct LoadedClassifier {
 impl LoadedClassifier {
     /// See [`BiFormer::for_inference`](crate::models::BiFormer::for_inference).
     pub fn for_inference(self) -> Self {
-        Self { model: self.model.for_inference(), ..self }
+        self.for_inference_in(Precision::F32)
+    }
+
+    /// See [`BiFormer::for_inference_in`](crate::models::BiFormer::for_inference_in).
+    pub fn for_inference_in(self, precision: Precision) -> Self {
+        Self { model: self.model.for_inference_in(precision), ..self }
     }
 }
 

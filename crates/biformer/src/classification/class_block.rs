@@ -1,6 +1,7 @@
 //! Class attention (Touvron et al., *Going deeper with Image Transformers*, 2021, §3): blocks in which
 //! only a class token looks around, as Wave-ViT (Yao et al., 2022) has one after its last stage.
 
+use biformer_ops::Precision;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation::softmax};
 
@@ -70,14 +71,14 @@ impl ClassBlock {
     }
 
     /// See [`Linear::for_inference`].
-    pub fn for_inference(self) -> Self {
+    pub fn for_inference(self, precision: Precision) -> Self {
         let ClassAttention { q, kv, proj } = self.attn;
         let attn = ClassAttention {
-            q: q.for_inference(),
-            kv: kv.for_inference(),
-            proj: proj.for_inference(),
+            q: q.for_inference(precision),
+            kv: kv.for_inference(precision),
+            proj: proj.for_inference(precision),
         };
-        Self { attn, mlp: self.mlp.for_inference(), ..self }
+        Self { attn, mlp: self.mlp.for_inference(precision), ..self }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Backbone, batch norm, mean over the map, linear head; with token labeling also class attention
 //! and a head for each token.
 
+use biformer_ops::Precision;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{BatchNorm, BatchNormConfig};
@@ -110,12 +111,19 @@ impl ImageClassifier {
 
     /// See [`BiFormer::for_inference`].
     pub fn for_inference(self) -> Self {
+        self.for_inference_in(Precision::F32)
+    }
+
+    /// See [`BiFormer::for_inference_in`]. The heads, which are small and have the last word, stay in
+    /// float32.
+    pub fn for_inference_in(self, precision: Precision) -> Self {
+        let head = |head: Linear| head.for_inference(Precision::F32);
         let blocks = self.post_network.into_iter();
         Self {
-            backbone: self.backbone.for_inference(),
-            head: self.head.for_inference(),
-            post_network: blocks.map(ClassBlock::for_inference).collect(),
-            aux_head: self.aux_head.map(Linear::for_inference),
+            backbone: self.backbone.for_inference_in(precision),
+            head: head(self.head),
+            post_network: blocks.map(|block| block.for_inference(precision)).collect(),
+            aux_head: self.aux_head.map(head),
             ..self
         }
     }

@@ -1,6 +1,6 @@
 //! Convolutions of channels-last maps, and their union with a batch norm.
 
-use biformer_ops::{Weight, Window, convolution, convolution_weight};
+use biformer_ops::{Precision, Weight, Window, convolution, convolution_weight};
 use burn::nn::{BatchNorm, PaddingConfig2d, conv::Conv2d};
 use burn::tensor::Tensor;
 
@@ -22,16 +22,16 @@ pub(crate) struct FoldedConv {
 
 impl FoldedConv {
     /// norm(conv(x))
-    pub(crate) fn before_norm(conv: &Conv2d, norm: &BatchNorm) -> Self {
+    pub(crate) fn before_norm(conv: &Conv2d, norm: &BatchNorm, precision: Precision) -> Self {
         let (scale, shift) = affine(norm);
         let weight = convolution_weight(conv.weight.val().without_autodiff());
         let bias = bias(conv).without_autodiff() * scale.clone() + shift;
-        let weight = Weight::Plain(weight * scale.unsqueeze_dim(0)).pack();
+        let weight = Weight::Plain(weight * scale.unsqueeze_dim(0)).pack_in(precision);
         Self { weight, bias, window: window(conv) }
     }
 
     /// conv(norm(x)), for a convolution without padding.
-    pub(crate) fn after_norm(norm: &BatchNorm, conv: &Conv2d) -> Self {
+    pub(crate) fn after_norm(norm: &BatchNorm, conv: &Conv2d, precision: Precision) -> Self {
         let (scale, shift) = affine(norm);
         let window = window(conv);
         assert_eq!(window.padding, 0, "zeros around the map are not normalised");
@@ -39,7 +39,7 @@ impl FoldedConv {
         let taps = window.size * window.size;
         let (scale, shift) = (scale.repeat_dim(0, taps), shift.repeat_dim(0, taps));
         let shift = shift.unsqueeze_dim::<2>(0).matmul(weight.clone()).squeeze_dim(0);
-        let weight = Weight::Plain(weight * scale.unsqueeze_dim(1)).pack();
+        let weight = Weight::Plain(weight * scale.unsqueeze_dim(1)).pack_in(precision);
         Self { weight, bias: bias(conv).without_autodiff() + shift, window }
     }
 

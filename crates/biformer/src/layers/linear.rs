@@ -1,6 +1,6 @@
 //! Linear layers that can be prepared for inference.
 
-use biformer_ops::{LinearFusion, Weight};
+use biformer_ops::{LinearFusion, Precision, Weight};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -52,10 +52,11 @@ impl Linear {
 
     /// The layer with its weight in the order in which the device's kernel reads it. The plain
     /// weight is given up: such a layer can neither be trained nor saved.
-    pub fn for_inference(self) -> Self {
+    pub fn for_inference(self, precision: Precision) -> Self {
         let (id, shape) = (self.weight.id, self.weight.lazy_shape());
         let device = self.weight.lazy_device();
-        let prepared = Weight::Plain(self.weight.into_value().without_autodiff()).pack();
+        let weight = Weight::Plain(self.weight.into_value().without_autodiff());
+        let prepared = weight.pack_in(precision);
         let weight = Param::uninitialized(
             id,
             |_, _| panic!("a model prepared for inference has given up its plain weights"),

@@ -1,6 +1,6 @@
 //! The two-layer perceptron of a block.
 
-use biformer_ops::LinearFusion;
+use biformer_ops::{LinearFusion, Precision};
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -54,7 +54,7 @@ impl Mlp {
     }
 
     /// See [`Linear::for_inference`].
-    pub fn for_inference(self) -> Self {
-        Self { fc1: self.fc1.for_inference(), fc2: self.fc2.for_inference() }
+    pub fn for_inference(self, precision: Precision) -> Self {
+        Self { fc1: self.fc1.for_inference(precision), fc2: self.fc2.for_inference(precision) }
     }
 }

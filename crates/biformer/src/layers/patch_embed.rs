@@ -1,6 +1,6 @@
 //! The convolutions in front of the four stages: stem (stride 4) and patch merging (stride 2).
 
-use biformer_ops::gelu;
+use biformer_ops::{Precision, gelu};
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{
@@ -160,19 +160,20 @@ impl PatchEmbed {
     }
 
     /// The embedding with norms folded into convolutions; see
-    /// [`BiFormer::for_inference`](crate::models::BiFormer::for_inference).
-    pub fn for_inference(mut self) -> Self {
+    /// [`BiFormer::for_inference_in`](crate::models::BiFormer::for_inference_in).
+    pub fn for_inference(mut self, precision: Precision) -> Self {
         match &mut self {
             Self::OverlappedStem(OverlappedStem { conv1, norm1, conv2, norm2, folded }) => {
                 let convs = [(conv1, norm1), (conv2, norm2)];
-                *folded = Some(convs.map(|(conv, norm)| FoldedConv::before_norm(conv, norm)));
+                *folded =
+                    Some(convs.map(|(conv, norm)| FoldedConv::before_norm(conv, norm, precision)));
             }
             Self::OverlappedMerging(OverlappedMerging { conv, norm, folded })
             | Self::Stem(Stem { conv, norm, folded }) => {
-                *folded = Some(FoldedConv::before_norm(conv, norm));
+                *folded = Some(FoldedConv::before_norm(conv, norm, precision));
             }
             Self::Merging(Merging { norm, conv, folded }) => {
-                *folded = Some(FoldedConv::after_norm(norm, conv));
+                *folded = Some(FoldedConv::after_norm(norm, conv, precision));
             }
         }
         self

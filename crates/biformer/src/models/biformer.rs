@@ -6,7 +6,7 @@
 //! BRA with k = S²). The Swin layout of the ablation (STL) differs in data alone, so that
 //! Table 6's path from one to the other is a walk through configurations.
 
-use biformer_ops::keep_awake;
+use biformer_ops::{Precision, keep_awake};
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -220,12 +220,22 @@ impl BiFormer {
     /// device's kernels read them. It gives the same outputs within rounding, faster, and can
     /// neither be trained nor saved.
     pub fn for_inference(self) -> Self {
+        self.for_inference_in(Precision::F32)
+    }
+
+    /// [`BiFormer::for_inference`] with products of another precision. All but linear layers and
+    /// embeddings computes in float32.
+    ///
+    /// # Panics
+    /// If [`Precision::check`] gives an error.
+    pub fn for_inference_in(self, precision: Precision) -> Self {
         let embeds = self.downsample_layers.into_iter();
-        let stages = self.stages.into_iter().map(|stage| Stage {
-            blocks: stage.blocks.into_iter().map(Block::for_inference).collect(),
+        let stages = self.stages.into_iter().map(|stage| {
+            let blocks = stage.blocks.into_iter().map(|block| block.for_inference(precision));
+            Stage { blocks: blocks.collect() }
         });
         Self {
-            downsample_layers: embeds.map(PatchEmbed::for_inference).collect(),
+            downsample_layers: embeds.map(|embed| embed.for_inference(precision)).collect(),
             stages: stages.collect(),
             ..self
         }

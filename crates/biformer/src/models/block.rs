@@ -1,5 +1,6 @@
 //! One BiFormer block (paper Fig. 3): position encoding, attention, perceptron.
 
+use biformer_ops::Precision;
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -75,8 +76,9 @@ impl Block {
     }
 
     /// See [`Linear::for_inference`](crate::layers::Linear::for_inference).
-    pub fn for_inference(self) -> Self {
-        Self { attn: self.attn.for_inference(), mlp: self.mlp.for_inference(), ..self }
+    pub fn for_inference(self, precision: Precision) -> Self {
+        let (attn, mlp) = (self.attn.for_inference(precision), self.mlp.for_inference(precision));
+        Self { attn, mlp, ..self }
     }
 
     fn encode_position(&self, x: Tensor<4>) -> Tensor<4> {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use biformer::Precision;
 use biformer::attention::{AttentionTrace, Lepe, RegionRule};
 use biformer::classification::{ImageClassifier, ImageClassifierConfig};
 use biformer::layers::PatchEmbedKind;
@@ -187,9 +188,26 @@ fn full_model(path: &Path) -> Result<usize, String> {
     let stages = check_stage_stats(path, &fixture, stages);
     let logits = values(model.forward(input.clone()));
     assert_close(&what("logits, fused"), &logits, &expected, OUTPUT_TOLERANCE);
-    let logits = values(model.for_inference().forward(input));
+    let logits = values(model.clone().for_inference().forward(input.clone()));
     assert_close(&what("logits, for inference"), &logits, &expected, OUTPUT_TOLERANCE);
+    if Precision::Bf16.check().is_ok() {
+        let found = values(model.for_inference_in(Precision::Bf16).forward(input));
+        assert_same_class(&what("logits, bf16"), &found, &expected);
+    }
     Ok(6 + stages + check_routing(path, &fixture, style, &traces))
+}
+
+/// The same best class, and logits that are off by less than a tenth of what they vary: bfloat16
+/// rounds by up to 1/256, at random, and a network of some 60 layers adds that up.
+fn assert_same_class(what: &str, found: &[f32], expected: &[f32]) {
+    let best = |logits: &[f32]| (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    let mean = expected.iter().sum::<f32>() / expected.len() as f32;
+    let square = |x: f32| x * x;
+    let variance: f32 = expected.iter().map(|x| square(x - mean)).sum();
+    let error: f32 = found.iter().zip(expected).map(|(x, y)| square(x - y)).sum();
+    eprintln!("{what}: {}", (error / variance).sqrt());
+    assert!(error < square(0.1) * variance, "{what}: off by {}", (error / variance).sqrt());
+    assert_eq!(best(found), best(expected), "{what}: another class");
 }
 
 /// The configuration that a fixture was recorded with, from its metadata and its keys.

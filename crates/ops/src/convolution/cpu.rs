@@ -10,9 +10,10 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{ConvolutionOptions, Window};
+use crate::Precision;
 use crate::flex::{contiguous, leads_forward, tensor, values};
 use crate::linear;
-use crate::matmul::{self, Block, Epilogue, Matrix, Panels, Rows};
+use crate::matmul::{self, Block, Epilogue, Matrix, Numbers, Panels, Rows};
 
 /// Numbers of a chunk of patches for the gradient of the weight.
 const CHUNK: usize = 1 << 19;
@@ -20,7 +21,7 @@ const CHUNK: usize = 1 << 19;
 /// See [`convolution`](fn@crate::convolution).
 pub(crate) fn fused(
     x: &FlexTensor,
-    panels: &FlexTensor,
+    weight: &FlexTensor,
     bias: &FlexTensor,
     options: ConvolutionOptions,
 ) -> FlexTensor {
@@ -28,8 +29,7 @@ pub(crate) fn fused(
     let patches = Patches::new(x, options.window);
     let epilogue =
         Epilogue { bias: Some(values(&bias)), gelu: options.gelu, ..Epilogue::default() };
-    let [_, inner, _] = panels.layout().shape().dims();
-    let panels = Panels { values: values(panels), inner, columns: options.channels_out };
+    let panels = linear::cpu::panels(weight, patches.len(), options.channels_out);
     let output = matmul::multiply(&patches, panels, patches.count(), &epilogue);
     tensor(output, [patches.batch, patches.rows, patches.cols, options.channels_out])
 }
@@ -43,7 +43,7 @@ pub(crate) fn forward(
 ) -> FlexTensor {
     let [_, channels_out] = weight.layout().shape().dims();
     let options = ConvolutionOptions { window, channels_out, gelu: false };
-    fused(x, &linear::cpu::pack(weight), bias, options)
+    fused(x, &linear::cpu::pack(weight, Precision::F32), bias, options)
 }
 
 /// Gradient of the weight: the patches, transposed, times the gradient of the output.
@@ -76,7 +76,7 @@ pub(crate) fn backward_x(
     let [_, rows, cols, _] = grad.layout().shape().dims::<4>();
     let transposed = Block { values: values(&weight), row_stride: 1, col_stride: dim_out };
     let panels = matmul::pack(transposed, dim_out, dim_in);
-    let panels = Panels { values: &panels, inner: dim_out, columns: dim_in };
+    let panels = Panels { values: Numbers::F32(&panels), inner: dim_out, columns: dim_in };
     let [_, height, width, channels] = shape;
     let mut output = vec![0.0; shape.iter().product()];
     let pictures = output

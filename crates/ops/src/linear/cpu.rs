@@ -3,30 +3,49 @@
 use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
+use burn::tensor::{DType, TensorData};
 use rayon::prelude::*;
 
 use super::LinearOptions;
+use crate::Precision;
 use crate::flex::{contiguous, tensor, values};
 use crate::layer_norm::cpu::normalize_rows;
-use crate::matmul::{self, Block, Epilogue, Matrix, Panels, Rows};
+use crate::matmul::{self, Block, Epilogue, Matrix, Numbers, Panels, Rows};
 
 /// Tokens whose products are added up in one go for the gradient of a weight.
 const CHUNK: usize = 1024;
 
-/// The weight in panels, `[panels, dim_in, width]`.
-pub(crate) fn pack(weight: &FlexTensor) -> FlexTensor {
+/// The weight in panels: `[panels, dim_in, width]`, or as pairs `[panels, dim_in / 2, 2 * width]`.
+pub(crate) fn pack(weight: &FlexTensor, precision: Precision) -> FlexTensor {
     let [dim_in, dim_out] = weight.layout().shape().dims();
     let width = matmul::panel_width();
     let weight = contiguous(weight);
     let block = Block { values: values(&weight), row_stride: dim_out, col_stride: 1 };
-    let panels = matmul::pack(block, dim_in, dim_out);
-    tensor(panels, [dim_out.div_ceil(width), dim_in, width])
+    let values = matmul::pack(block, dim_in, dim_out);
+    let panels = dim_out.div_ceil(width);
+    match precision {
+        Precision::F32 => tensor(values, [panels, dim_in, width]),
+        Precision::Bf16 => {
+            let shape = [panels, dim_in.div_ceil(2), 2 * width];
+            let pairs = matmul::pack_pairs(&values, dim_in);
+            FlexTensor::from_data(TensorData::new(pairs, shape))
+        }
+    }
+}
+
+/// What [`pack`] has made of a weight `dim_in × dim_out`.
+pub(crate) fn panels(packed: &FlexTensor, dim_in: usize, dim_out: usize) -> Panels<'_> {
+    let values = match packed.dtype() {
+        DType::BF16 => Numbers::Bf16(packed.storage()),
+        _ => Numbers::F32(values(packed)),
+    };
+    Panels { values, inner: dim_in, columns: dim_out }
 }
 
 /// See [`linear`](fn@crate::linear).
 pub(crate) fn fused(
     x: &FlexTensor,
-    panels: &FlexTensor,
+    weight: &FlexTensor,
     bias: &FlexTensor,
     [gamma, beta]: [&FlexTensor; 2],
     residual: &FlexTensor,
@@ -39,8 +58,8 @@ pub(crate) fn fused(
     let residual = residual.as_ref().map(values);
     let bias = bias.as_ref().map(values);
     let epilogue = Epilogue { bias, gelu, residual, accumulate: false };
-    let [_, dim_in, _] = panels.layout().shape().dims();
-    let panels = Panels { values: values(panels), inner: dim_in, columns: dim_out };
+    let dim_in = channels(&x);
+    let panels = panels(weight, dim_in, dim_out);
     let rows = x.layout().num_elements() / dim_in;
     let output = match options.norm {
         None => matmul::multiply(&matrix(&x, dim_in), panels, rows, &epilogue),
@@ -58,7 +77,7 @@ pub(crate) fn fused(
 pub(crate) fn forward(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor) -> FlexTensor {
     let [_, dim_out] = weight.layout().shape().dims();
     let options = LinearOptions { dim_out, bias: true, norm: None, gelu: false, residual: false };
-    fused(x, &pack(weight), bias, [x, x], x, options)
+    fused(x, &pack(weight, Precision::F32), bias, [x, x], x, options)
 }
 
 /// Gradient of the input: grad Wᵀ.
@@ -67,7 +86,7 @@ pub(crate) fn backward_x(weight: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
     let [dim_in, dim_out] = weight.layout().shape().dims();
     let transposed = Block { values: values(&weight), row_stride: 1, col_stride: dim_out };
     let panels = matmul::pack(transposed, dim_out, dim_in);
-    let panels = Panels { values: &panels, inner: dim_out, columns: dim_in };
+    let panels = Panels { values: Numbers::F32(&panels), inner: dim_out, columns: dim_in };
     let rows = grad.layout().num_elements() / dim_out;
     let output = matmul::multiply(&matrix(&grad, dim_out), panels, rows, &Epilogue::default());
     tensor(output, output_shape(&grad, dim_in))
@@ -97,7 +116,7 @@ pub(crate) fn add_products(
     let panels =
         matmul::pack(Block { values: grad, row_stride: dim_out, col_stride: 1 }, tokens, dim_out);
     let a = Matrix(Block { values: x, row_stride: 1, col_stride: dim_in });
-    let panels = Panels { values: &panels, inner: tokens, columns: dim_out };
+    let panels = Panels { values: Numbers::F32(&panels), inner: tokens, columns: dim_out };
     matmul::multiply_add(&a, panels, dim_in, output);
 }
 

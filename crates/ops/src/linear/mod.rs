@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32, is_fused};
 use crate::profile::{self, Class};
-use crate::{gelu, layer_norm};
+use crate::{Precision, gelu, layer_norm};
 
 /// Weight of a linear layer or of a convolution, `[dim_in, dim_out]`.
 #[derive(Clone, Debug)]
@@ -23,21 +23,31 @@ pub enum Weight {
 /// See [`Weight::pack`].
 #[derive(Clone, Debug)]
 pub struct PackedWeight {
-    /// `[panels, dim_in, width]`; the width is that of the processor's vectors.
+    /// See [`cpu::panels`]; their type is that of the products.
     pub(crate) panels: Tensor<3>,
-    dim_out: usize,
+    /// `[dim_in, dim_out]`
+    dims: [usize; 2],
 }
 
 impl Weight {
     /// The same weight, ready for many forward passes on the CPU; a plain weight is packed at
     /// every pass. It has no gradient. On other devices it stays as it is.
     pub fn pack(self) -> Self {
+        self.pack_in(Precision::F32)
+    }
+
+    /// [`Weight::pack`] for products of another precision.
+    ///
+    /// # Panics
+    /// If [`Precision::check`] gives an error.
+    pub fn pack_in(self, precision: Precision) -> Self {
         match self {
             Self::Plain(weight) if is_cpu_f32(&weight) => {
-                let [_, dim_out] = weight.dims();
+                precision.check().unwrap_or_else(|reason| panic!("{reason}"));
+                let dims = weight.dims();
                 let weight = weight.without_autodiff().into_dispatch();
-                let panels = Tensor::from_dispatch(Dispatch::pack_weight(weight));
-                Self::Packed(PackedWeight { panels, dim_out })
+                let panels = Tensor::from_dispatch(Dispatch::pack_weight(weight, precision));
+                Self::Packed(PackedWeight { panels, dims })
             }
             weight => weight,
         }
@@ -47,7 +57,7 @@ impl Weight {
     pub fn dims(&self) -> [usize; 2] {
         match self {
             Self::Plain(weight) => weight.dims(),
-            Self::Packed(PackedWeight { panels, dim_out }) => [panels.dims()[1], *dim_out],
+            Self::Packed(PackedWeight { dims, .. }) => *dims,
         }
     }
 }

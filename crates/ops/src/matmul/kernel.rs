@@ -14,6 +14,23 @@ use crate::simd::{Simd, load, load_some, mul_add, prefetch, store_some};
 /// Numbers of a cache line.
 pub(super) const LINE: usize = 16;
 
+/// What is multiplied in a step of the inner dimension: 32 bits of a row of A, and 32 of each
+/// column of B.
+pub(super) trait Step: Copy {
+    fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, sum: S::f32s) -> S::f32s;
+}
+
+/// Numbers of float32.
+#[derive(Clone, Copy)]
+pub(super) struct Single;
+
+impl Step for Single {
+    #[inline(always)]
+    fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, sum: S::f32s) -> S::f32s {
+        mul_add(simd, a, b, sum)
+    }
+}
+
 /// Most rows of a tile: all registers but those for B and one for A.
 pub(super) const fn max_rows<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { 14 } else { 6 }
@@ -28,10 +45,10 @@ pub(super) struct Tile {
     pub row_stride: usize,
     /// Distance of two numbers in a row of A.
     pub col_stride: usize,
-    /// The panel of B, `[inner, panel_width]`.
+    /// The panel of B, `[steps, panel_width]`.
     pub b: *const f32,
-    /// Length of the rows of A.
-    pub inner: usize,
+    /// Numbers, or pairs, in a row of A.
+    pub steps: usize,
     /// First number of C.
     pub c: *mut f32,
     /// Distance of two rows of C.
@@ -51,15 +68,21 @@ pub(super) struct Tile {
 /// All of the rows of A, the panel and the tile of C can be accessed as [`Tile`] says, and
 /// nobody else accesses the tile of C.
 #[inline(always)]
-pub(super) unsafe fn compute<S: Simd>(simd: S, rows: usize, tile: Tile, epilogue: &Epilogue) {
+pub(super) unsafe fn compute<S: Simd, T: Step>(
+    simd: S,
+    _: T,
+    rows: usize,
+    tile: Tile,
+    epilogue: &Epilogue,
+) {
     // The compiler keeps sums in registers only if each has a name: a macro writes them out.
     let bias = bias(simd, tile, epilogue);
     macro_rules! products {
         ($($row:ident)*) => {{
             $(let mut $row = bias;)*
             let (mut a, mut b) = (tile.a, tile.b);
-            for _ in 0..tile.inner {
-                // SAFETY: `inner` steps stay within the rows and the panel.
+            for _ in 0..tile.steps {
+                // SAFETY: the steps stay within the rows and the panel.
                 unsafe {
                     prefetch(b.wrapping_add(tile.ahead), LINE);
                     let b0 = load(simd, b);
@@ -67,8 +90,8 @@ pub(super) unsafe fn compute<S: Simd>(simd: S, rows: usize, tile: Tile, epilogue
                     let mut x = a;
                     $(
                         let factor = simd.splat_f32s(*x);
-                        $row.0 = mul_add(simd, factor, b0, $row.0);
-                        $row.1 = mul_add(simd, factor, b1, $row.1);
+                        $row.0 = T::multiply_add(simd, factor, b0, $row.0);
+                        $row.1 = T::multiply_add(simd, factor, b1, $row.1);
                         x = x.wrapping_add(tile.row_stride);
                     )*
                     let _ = x;

@@ -8,13 +8,19 @@
 #![allow(unsafe_code, reason = "tasks write their tiles of one output")]
 
 mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 
 use std::cell::Cell;
 use std::ops::Range;
 
+use burn::tensor::bf16;
 use rayon::prelude::*;
 
+use self::kernel::{Single, Step};
 use crate::parallel::{self, Target, part};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::dispatch_bf16;
 use crate::simd::{Simd, WithSimd, dispatch, lanes};
 
 /// Vectors side by side in a tile.
@@ -26,12 +32,21 @@ const TASK: usize = 1 << 18;
 /// Rows of two high tiles.
 const TALL: usize = 28;
 
-/// B, `[inner, columns]`, as panels `[columns / width, inner, width]`; the last is padded with zeros.
+/// B, `[inner, columns]`, as panels; the last is padded with zeros.
 #[derive(Clone, Copy)]
 pub(crate) struct Panels<'a> {
-    pub values: &'a [f32],
+    pub values: Numbers<'a>,
     pub inner: usize,
     pub columns: usize,
+}
+
+/// The numbers of panels.
+#[derive(Clone, Copy)]
+pub(crate) enum Numbers<'a> {
+    /// `[columns / width, inner, width]`
+    F32(&'a [f32]),
+    /// `[columns / width, inner / 2, width, 2]`, from [`pack_pairs`].
+    Bf16(&'a [bf16]),
 }
 
 /// What happens to a number of C before it is written: bias, then activation, then residual.
@@ -98,6 +113,16 @@ pub(crate) fn pack(b: Block, inner: usize, columns: usize) -> Vec<f32> {
     panels
 }
 
+/// The same panels in pairs of bfloat16; an odd inner dimension ends with a zero.
+pub(crate) fn pack_pairs(panels: &[f32], inner: usize) -> Vec<bf16> {
+    let width = panel_width();
+    let panels = panels.chunks_exact((inner * width).max(1));
+    let pairs = panels.flat_map(|panel| panel.chunks(2 * width)).flat_map(|rows| {
+        (0..width).flat_map(|j| [rows[j], rows.get(width + j).copied().unwrap_or(0.0)])
+    });
+    pairs.map(bf16::from_f32).collect()
+}
+
 /// C = epilogue(A · B); C is `[rows, columns]`.
 pub(crate) fn multiply(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue) -> Vec<f32> {
     let mut c: Vec<f32> = Vec::with_capacity(rows * b.columns);
@@ -119,7 +144,11 @@ fn run(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue, c: *mut f32) 
     }
     let width = panel_width();
     let panels = b.columns.div_ceil(width);
-    assert!(b.values.len() >= panels * b.inner * width, "matmul: panels too short");
+    let (len, expected) = match b.values {
+        Numbers::F32(values) => (values.len(), panels * b.inner * width),
+        Numbers::Bf16(pairs) => (pairs.len(), panels * b.inner.next_multiple_of(2) * width),
+    };
+    assert!(len >= expected, "matmul: panels too short");
     assert!(epilogue.bias.is_none_or(|x| x.len() >= b.columns), "matmul: bias too short");
     assert!(epilogue.residual.is_none_or(|x| x.len() >= rows * b.columns), "matmul: residual");
     let threads = rayon::current_num_threads();
@@ -129,17 +158,31 @@ fn run(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue, c: *mut f32) 
         let (block, group) = (task / plan.groups, task % plan.groups);
         let rows = part(rows, plan.blocks, block);
         let panels = part(panels, plan.groups, group);
-        let mut scratch = SCRATCH.take();
-        let block = a.block(rows.clone(), &mut scratch);
-        dispatch(Task { a: block, b, rows, panels, epilogue, c: target.at(0) });
-        SCRATCH.set(scratch);
+        let [mut scratch, mut pairs] = SCRATCH.take();
+        let a = a.block(rows.clone(), &mut scratch);
+        let part = Part { rows, panels, columns: b.columns, epilogue, c: target.at(0) };
+        match b.values {
+            Numbers::F32(values) => {
+                dispatch(Task { step: Single, a, b: values.as_ptr(), steps: b.inner, part });
+            }
+            #[cfg(target_arch = "x86_64")]
+            Numbers::Bf16(values) => {
+                let a = pairs::round(a, part.rows.len(), b.inner, &mut pairs);
+                let (b, steps) = (values.as_ptr().cast(), b.inner.div_ceil(2));
+                dispatch_bf16(Task { step: pairs::Pair, a, b, steps, part });
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Numbers::Bf16(_) => unreachable!("`Precision::check` knows no such processor"),
+        }
+        SCRATCH.set([scratch, pairs]);
     };
     parallel::for_each(plan.blocks * plan.groups, run);
 }
 
 thread_local! {
-    /// Where a thread writes its blocks of A, kept from one product to the next.
-    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// Where a thread writes its blocks of A, and rounds them to pairs; kept from one product to
+    /// the next.
+    static SCRATCH: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
 }
 
 /// How C is cut into tasks.
@@ -170,51 +213,59 @@ impl Plan {
     }
 }
 
-struct Task<'a> {
-    a: Block<'a>,
-    b: Panels<'a>,
+/// What a task writes.
+struct Part<'a> {
     rows: Range<usize>,
     panels: Range<usize>,
+    /// Of all of C.
+    columns: usize,
     epilogue: &'a Epilogue<'a>,
     c: *mut f32,
 }
 
-impl WithSimd for Task<'_> {
+struct Task<'a, T> {
+    step: T,
+    a: Block<'a>,
+    /// `[panels, steps, width]`
+    b: *const f32,
+    steps: usize,
+    part: Part<'a>,
+}
+
+impl<T: Step> WithSimd for Task<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { a, b, rows, panels, epilogue, c } = self;
+        let Self { step, a, b, steps, part: Part { rows, panels, columns, epilogue, c } } = self;
         let width = PANEL_VECTORS * S::F32_LANES;
         let count = rows.len();
         let tiles = count.div_ceil(kernel::max_rows::<S>());
-        let last = (count - 1) * a.row_stride + b.inner.saturating_sub(1) * a.col_stride;
-        assert!(b.inner == 0 || a.values.len() > last, "matmul: block of A too short");
+        let last = (count - 1) * a.row_stride + steps.saturating_sub(1) * a.col_stride;
+        assert!(steps == 0 || a.values.len() > last, "matmul: block of A too short");
         for panel in panels {
             let column = panel * width;
-            let columns = width.min(b.columns - column);
             for tile in 0..tiles {
                 let part = part(count, tiles, tile);
                 let row = rows.start + part.start;
                 let first_row = a.values.as_ptr().wrapping_add(part.start * a.row_stride);
-                let first_of_panel = b.values.as_ptr().wrapping_add(panel * b.inner * width);
                 // The first two tiles ask for the next panel.
-                let ahead = if tile < 2 { b.inner * width + tile * kernel::LINE } else { 0 };
+                let ahead = if tile < 2 { steps * width + tile * kernel::LINE } else { 0 };
                 let tile = kernel::Tile {
                     a: first_row,
                     row_stride: a.row_stride,
                     col_stride: a.col_stride,
-                    b: first_of_panel,
-                    inner: b.inner,
-                    c: c.wrapping_add(row * b.columns + column),
-                    c_stride: b.columns,
-                    columns,
+                    b: b.wrapping_add(panel * steps * width),
+                    steps,
+                    c: c.wrapping_add(row * columns + column),
+                    c_stride: columns,
+                    columns: width.min(columns - column),
                     origin: [row, column],
                     ahead,
                 };
                 // SAFETY: A reaches to `last`, B was checked by the caller, and the tile of C
                 // belongs to this task.
-                unsafe { kernel::compute(simd, part.len(), tile, epilogue) };
+                unsafe { kernel::compute(simd, step, part.len(), tile, epilogue) };
             }
         }
     }

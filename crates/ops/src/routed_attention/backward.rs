@@ -5,7 +5,7 @@
 //! For a block of query tokens at a time, the weights P and their gradients lie in the second cache:
 //!
 //! ```text
-//! P = e^(scale · Q Kᵀ − log sum)      dP = dO Vᵀ      dS = P ∘ (dP − rowsum(dO ∘ O))
+//! P = 2^(scale · log₂ e · Q Kᵀ − log₂ sum)      dP = dO Vᵀ      dS = P ∘ (dP − rowsum(dO ∘ O))
 //! dQ = scale · dS K      dK += dSᵀ (scale · Q)      dV += Pᵀ dO
 //! ```
 
@@ -25,7 +25,7 @@ const BLOCK: usize = 1 << 15;
 pub(crate) struct Saved<'a> {
     /// `[batch, height, width, channels]`
     pub output: Map<'a>,
-    /// `[batch, regions, num_heads, tokens]`
+    /// To the base of 2, `[batch, regions, num_heads, tokens]`
     pub log_sums: &'a [f32],
 }
 
@@ -103,8 +103,8 @@ impl WithSimd for Head<'_> {
             // SAFETY: `Problem` holds whole maps; the buffers hold all regions.
             unsafe {
                 let (keys, values) = (keys.as_mut_ptr(), values.as_mut_ptr());
-                quads::pack(key, &images.key.tokens, head_dim, keys.add(region * len));
-                quads::pack(value, &images.value.tokens, head_dim, values.add(region * len));
+                quads::pack(key, &images.key.tokens, head_dim, 1.0, keys.add(region * len));
+                quads::pack(value, &images.value.tokens, head_dim, 1.0, values.add(region * len));
             }
         }
         let tile = quads::max_queries::<S>();

@@ -4,12 +4,14 @@
 
 #![allow(unsafe_code, reason = "tokens are reached through the region graph")]
 
+use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use super::backward::Head;
 use super::layout::{Buffer, Offsets, Problem, parts};
 use super::quads::{self, QUAD};
-use super::{softmax, tile};
+use super::tile;
+use crate::math;
 use crate::simd::{Simd, load, load_some, mul_add, store, store_some};
 
 /// What a task writes beside the gradients.
@@ -28,7 +30,7 @@ pub(super) struct Scratch {
     /// scale · Q and dO of a block, `[rows, whole tiles]`.
     pub queries: Buffer,
     pub grads: Buffer,
-    /// log sum and rowsum(dO ∘ O) of each row of a block, four times.
+    /// log₂ sum and rowsum(dO ∘ O) of each row of a block, four times.
     pub log_sums: Buffer,
     pub dots: Buffer,
     /// P and dS of a block, `[quads, rows, 4]`.
@@ -124,16 +126,15 @@ impl Head<'_> {
             let weights = scratch.weights.as_mut_ptr().wrapping_add(first);
             let weight_grads = scratch.weight_grads.as_mut_ptr().wrapping_add(first);
             let products = [
-                (query, &images.query, scale, &scratch.key_quads, bias, weights),
+                (query, &images.query, scale * LOG2_E, &scratch.key_quads, bias, weights),
                 (grad, &images.grad_output, 1.0, &scratch.value_quads, None, weight_grads),
             ];
             for (source, offsets, factor, quads, bias, target) in products {
                 let offsets = &offsets.tokens[tile.clone()];
-                let packed = &mut scratch.packed;
+                let packed = scratch.packed.as_mut_ptr();
                 // SAFETY: the caller's.
                 unsafe {
-                    quads::pack_scaled(simd, source, offsets, head_dim, factor, packed);
-                    let packed = packed.as_ptr();
+                    quads::pack(source, offsets, head_dim, factor, packed);
                     quads::multiply(simd, vectors, head_dim, packed, quads, bias, target, stride);
                 }
             }
@@ -147,7 +148,7 @@ impl Head<'_> {
                         let weight = weights.add(quad * stride + at);
                         let weight_grad = weight_grads.add(quad * stride + at);
                         let logit = simd.sub_f32s(load(simd, weight), log_sum);
-                        let p = softmax::weight(simd, logit);
+                        let p = math::exp2(simd, logit);
                         let dp = load(simd, weight_grad);
                         store(simd, weight, p);
                         store(simd, weight_grad, simd.mul_f32s(p, simd.sub_f32s(dp, dot)));

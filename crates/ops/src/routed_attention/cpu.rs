@@ -29,7 +29,7 @@ pub(crate) fn forward(
     forward_with_sums(query, key, value, routing, false).0
 }
 
-/// [`forward`] with the logarithms of the sums of exponentials if `log_sums`.
+/// [`forward`] with the binary logarithms of the sums of exponentials if `log_sums`.
 pub(crate) fn forward_with_sums(
     query: &FlexTensor,
     key: &FlexTensor,

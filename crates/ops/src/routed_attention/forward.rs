@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code, reason = "tokens are reached through the region graph")]
 
+use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use super::layout::{Buffer, Offsets, Problem};
@@ -18,7 +19,7 @@ use crate::simd::{Simd, WithSimd, dispatch, store, store_some};
 /// Multiply-adds of a task below which a thread costs more than it brings.
 const TASK: usize = 1 << 17;
 
-/// The output, `[batch, height, width, channels]`, and if wanted the logarithms of the sums
+/// The output, `[batch, height, width, channels]`, and if wanted the binary logarithms of the sums
 /// of exponentials, `[batch, regions, num_heads, tokens]`.
 pub(crate) fn attend(problem: &Problem, log_sums: bool) -> (Vec<f32>, Vec<f32>) {
     let Problem { batch, num_heads, head_dim, grid, topk, .. } = *problem;
@@ -120,7 +121,7 @@ impl WithSimd for Pack<'_> {
                 unsafe {
                     let source = key.values.as_ptr().add(start);
                     let target = packed.add((region * num_heads + head) * len);
-                    quads::pack(source, &image.key.tokens, head_dim, target);
+                    quads::pack(source, &image.key.tokens, head_dim, 1.0, target);
                 }
             }
         }
@@ -162,7 +163,7 @@ impl WithSimd for Attend<'_> {
                     let source = key.values.as_ptr().wrapping_add(first + head * head_dim);
                     let target = own_keys.as_mut_ptr();
                     // SAFETY: `Problem` holds whole maps.
-                    unsafe { quads::pack(source, &self.image.key.tokens, head_dim, target) };
+                    unsafe { quads::pack(source, &self.image.key.tokens, head_dim, 1.0, target) };
                     let packed = std::iter::once(own_keys.as_ptr());
                     quads::of_regions(packed, tokens, head_dim, &mut scratch.key_quads);
                 } else {
@@ -241,19 +242,20 @@ impl Attend<'_> {
             let first = n * query.strides[0] + image.query.regions[region] + channel;
             let source = query.values.as_ptr().add(first);
             let offsets = &image.query.tokens[rows.clone()];
-            quads::pack_scaled(simd, source, offsets, head_dim, scale, queries);
+            quads::pack(source, offsets, head_dim, scale * LOG2_E, queries.as_mut_ptr());
             let (queries, logits) = (queries.as_ptr(), weights.as_mut_ptr());
-            quads::multiply(simd, vectors, head_dim, queries, key_quads, bias, logits, stride);
-            for at in (0..stride).step_by(S::F32_LANES) {
-                let logits = logits.add(at);
-                let (sum, max) = softmax::exponentials(simd, logits, key_quads.len(), stride);
+            let quads = key_quads.len();
+            let maxima =
+                quads::multiply(simd, vectors, head_dim, queries, key_quads, bias, logits, stride);
+            for (at, max) in (0..stride).step_by(S::F32_LANES).zip(maxima) {
+                let (sum, max) = softmax::exponentials(simd, logits.add(at), quads, stride, max);
                 let factor = simd.div_f32s(simd.splat_f32s(1.0), sum);
                 store(simd, factors.as_mut_ptr().add(at), factor);
                 if let Some(log_sums) = image.log_sums {
                     let first = ((n * grid.regions() + region) * num_heads + head) * grid.tokens();
                     let start = rows.start + at / QUAD;
                     let target = log_sums.at(first + start);
-                    write_log_sums(simd, sum, max, target, rows.end - start);
+                    softmax::write_log_sums(simd, sum, max, target, rows.end - start);
                 }
             }
             let (weights, factors) = (weights.as_ptr(), factors.as_ptr());
@@ -281,23 +283,5 @@ impl Attend<'_> {
                 );
             }
         }
-    }
-}
-
-/// ln Σ e^x of at most `count` queries of a vector.
-#[inline(always)]
-unsafe fn write_log_sums<S: Simd>(
-    simd: S,
-    sum: S::f32s,
-    max: S::f32s,
-    target: *mut f32,
-    count: usize,
-) {
-    let (mut sums, mut maxima) = ([0.0; 16], [0.0; 16]);
-    simd.partial_store_f32s(&mut sums[..S::F32_LANES], sum);
-    simd.partial_store_f32s(&mut maxima[..S::F32_LANES], max);
-    for i in 0..count.min(quads::queries::<S>()) {
-        // SAFETY: the caller's.
-        unsafe { target.add(i).write(maxima[QUAD * i] + sums[QUAD * i].ln()) };
     }
 }

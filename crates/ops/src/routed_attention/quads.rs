@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use pulp::{c64, cast};
 
-use super::layout::{Buffer, parts};
+use super::layout::parts;
 use crate::simd::{Simd, load, mul_add, store};
 
 /// Tokens that lie side by side.
@@ -59,8 +59,8 @@ pub(crate) fn of_regions(
     }
 }
 
-/// Packs the tokens at `source + offset`, `[tokens / 4, head_dim, 4]`. The last quad is filled
-/// with copies of the last token.
+/// Packs factor · x for the tokens x at `source + offset`, `[tokens / 4, head_dim, 4]`. The last
+/// quad is filled with copies of the last token.
 ///
 /// # Safety
 /// `head_dim` numbers can be read at each offset, and whole quads be written to `target`.
@@ -69,6 +69,7 @@ pub(crate) unsafe fn pack(
     source: *const f32,
     offsets: &[usize],
     head_dim: usize,
+    factor: f32,
     target: *mut f32,
 ) {
     for (quad, offsets) in offsets.chunks(QUAD).enumerate() {
@@ -79,64 +80,39 @@ pub(crate) unsafe fn pack(
         unsafe {
             let mut d = 0;
             while d + QUAD <= head_dim {
-                let columns = transpose(rows.map(|row| row.add(d)));
+                let columns = transpose(rows.map(|row| row.add(d)), factor);
                 target.add(QUAD * d).cast::<[[f32; QUAD]; QUAD]>().write_unaligned(columns);
                 d += QUAD;
             }
             for d in d..head_dim {
-                let column = rows.map(|row| *row.add(d));
+                let column = rows.map(|row| factor * *row.add(d));
                 target.add(QUAD * d).cast::<[f32; QUAD]>().write_unaligned(column);
             }
         }
     }
 }
 
-/// The columns of four numbers of each row.
+/// The columns of four numbers of each row, times `factor`.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn transpose(rows: [*const f32; QUAD]) -> [[f32; QUAD]; QUAD] {
-    use std::arch::x86_64::{_MM_TRANSPOSE4_PS, _mm_loadu_ps};
+unsafe fn transpose(rows: [*const f32; QUAD], factor: f32) -> [[f32; QUAD]; QUAD] {
+    use std::arch::x86_64::{_MM_TRANSPOSE4_PS, _mm_loadu_ps, _mm_mul_ps, _mm_set1_ps};
     // SAFETY: the caller's; every 64-bit processor has these instructions.
     unsafe {
-        let [mut a, mut b, mut c, mut d] = rows.map(|row| _mm_loadu_ps(row));
+        let [mut a, mut b, mut c, mut d] =
+            rows.map(|row| _mm_mul_ps(_mm_loadu_ps(row), _mm_set1_ps(factor)));
         _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
         std::mem::transmute([a, b, c, d])
     }
 }
 
-/// The columns of four numbers of each row.
+/// The columns of four numbers of each row, times `factor`.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-unsafe fn transpose(rows: [*const f32; QUAD]) -> [[f32; QUAD]; QUAD] {
+unsafe fn transpose(rows: [*const f32; QUAD], factor: f32) -> [[f32; QUAD]; QUAD] {
     // SAFETY: the caller's.
     let rows = rows.map(|row| unsafe { row.cast::<[f32; QUAD]>().read_unaligned() });
-    std::array::from_fn(|i| std::array::from_fn(|row| rows[row][i]))
-}
-
-/// [`pack`] of factor · x for each token x.
-///
-/// # Safety
-/// As for [`pack`].
-#[inline(always)]
-pub(crate) unsafe fn pack_scaled<S: Simd>(
-    simd: S,
-    source: *const f32,
-    offsets: &[usize],
-    head_dim: usize,
-    factor: f32,
-    target: &mut Buffer,
-) {
-    // SAFETY: the caller's.
-    unsafe { pack(source, offsets, head_dim, target.as_mut_ptr()) };
-    let factor = simd.splat_f32s(factor);
-    let len = region_len(offsets.len(), head_dim);
-    for at in (0..len).step_by(S::F32_LANES) {
-        // SAFETY: the buffer holds whole vectors.
-        unsafe {
-            let target = target.as_mut_ptr().add(at);
-            store(simd, target, simd.mul_f32s(factor, load(simd, target)));
-        }
-    }
+    std::array::from_fn(|i| std::array::from_fn(|row| factor * rows[row][i]))
 }
 
 /// A quad, repeated over the lanes.
@@ -163,7 +139,8 @@ fn spread<S: Simd>(simd: S, x: S::f32s, first: usize) -> S::f32s {
 }
 
 /// Σ_d queries · quads, each sum starting from its key's `bias`. The vectors of sums of a quad lie
-/// side by side, those of two quads `stride` numbers apart.
+/// side by side, those of two quads `stride` numbers apart. Returns the largest sums of each
+/// vector, lane by lane.
 ///
 /// # Safety
 /// `queries` and all quads are written by [`pack`]; `bias` has as many quads, and `target`
@@ -179,7 +156,7 @@ pub(crate) unsafe fn multiply<S: Simd>(
     bias: Option<*const f32>,
     target: *mut f32,
     stride: usize,
-) {
+) -> [S::f32s; MAX_VECTORS] {
     // SAFETY: the caller's.
     unsafe {
         match vectors {
@@ -200,7 +177,9 @@ unsafe fn multiply_vectors<S: Simd, const VECTORS: usize>(
     bias: Option<*const f32>,
     target: *mut f32,
     stride: usize,
-) {
+) -> [S::f32s; MAX_VECTORS] {
+    let lowest = simd.splat_f32s(f32::NEG_INFINITY);
+    let (mut max0, mut max1, mut max2) = (lowest, lowest, lowest);
     let start = |quad: usize| match bias {
         // SAFETY: the caller's.
         Some(bias) => unsafe { splat_quad(simd, bias.add(QUAD * quad)) },
@@ -243,11 +222,14 @@ unsafe fn multiply_vectors<S: Simd, const VECTORS: usize>(
                     unsafe {
                         let target = target.add((first + $j) * stride);
                         store(simd, target, sums0.$j);
+                        max0 = simd.max_f32s(max0, sums0.$j);
                         if VECTORS > 1 {
                             store(simd, target.add(S::F32_LANES), sums1.$j);
+                            max1 = simd.max_f32s(max1, sums1.$j);
                         }
                         if VECTORS > 2 {
                             store(simd, target.add(2 * S::F32_LANES), sums2.$j);
+                            max2 = simd.max_f32s(max2, sums2.$j);
                         }
                     }
                 )*
@@ -261,4 +243,5 @@ unsafe fn multiply_vectors<S: Simd, const VECTORS: usize>(
     tile!(4: 0 k0 1 k1 2 k2 3 k3);
     tile!(2: 0 k0 1 k1);
     tile!(1: 0 k0);
+    [max0, max1, max2]
 }

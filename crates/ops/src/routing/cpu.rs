@@ -161,7 +161,7 @@ impl WithSimd for Choose<'_> {
         let offsets: Vec<usize> = (0..regions).map(|region| region * channels).collect();
         let mut packed = Buffer::new(quads::region_len(regions, channels));
         // SAFETY: as asserted, there are all regions.
-        unsafe { quads::pack(keys.as_ptr(), &offsets, channels, packed.as_mut_ptr()) };
+        unsafe { quads::pack(keys.as_ptr(), &offsets, channels, 1.0, packed.as_mut_ptr()) };
         let mut key_quads = Vec::new();
         quads::of_regions(std::iter::once(packed.as_ptr()), regions, channels, &mut key_quads);
         let rows = quads::max_queries::<S>();
@@ -174,7 +174,7 @@ impl WithSimd for Choose<'_> {
             // SAFETY: the buffers hold a tile.
             unsafe {
                 let offsets = &offsets[rows.clone()];
-                quads::pack(queries.as_ptr(), offsets, channels, tile.as_mut_ptr());
+                quads::pack(queries.as_ptr(), offsets, channels, 1.0, tile.as_mut_ptr());
                 let (queries, target) = (tile.as_ptr(), affinity.as_mut_ptr());
                 quads::multiply(simd, vectors, channels, queries, &key_quads, None, target, stride);
             }

@@ -2,6 +2,7 @@
 //! vectors, on slices of wider maps, and for any number of threads.
 
 mod attention;
+mod bf16;
 mod depthwise_conv;
 mod gelu;
 mod layer_norm;

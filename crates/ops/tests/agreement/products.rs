@@ -10,9 +10,9 @@ use crate::numbers::{assert_close, numbers, values};
 
 /// Both sides add up to 2304 products of numbers below 1 in float32, in another order: sums are
 /// near √2304 / 3 = 16, and each addition rounds by up to 6e-8 of that.
-const SUMS: f32 = 1e-4;
+pub const SUMS: f32 = 1e-4;
 
-fn random<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+pub fn random<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
     numbers(shape, seed, &Device::default())
 }
 
@@ -22,7 +22,7 @@ fn assert_same<const D: usize>(what: &str, found: Tensor<D>, expected: Tensor<D>
 }
 
 /// Rows, channels in, channels out: whole tiles, rests of all kinds, one of everything.
-const SHAPES: [[usize; 3]; 9] = [
+pub const SHAPES: [[usize; 3]; 9] = [
     [49, 512, 96],
     [196, 64, 64],
     [1, 1, 1],

@@ -27,6 +27,10 @@ test-simd SIMD:
 test-parity:
     cargo test --workspace parity::
 
+# Several processes under mpirun; needs libopenmpi-dev, openmpi-bin, libclang-dev
+test-mpi:
+    cargo test --workspace --features biformer-cli/mpi --test cli mpi::
+
 # Documentation, warnings denied
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

@@ -5,6 +5,8 @@ mod benchmark;
 mod demo;
 mod eval;
 mod interrupt;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod predict;
 mod train;
 

@@ -31,6 +31,10 @@ test-parity:
 test-kill: build
     crates/biformer-cli/tests/kill_and_resume.sh
 
+# Several processes under mpirun; needs libopenmpi-dev, openmpi-bin, libclang-dev
+test-mpi:
+    cargo test --workspace --features biformer-cli/mpi --test cli mpi::
+
 # Documentation, warnings denied
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

@@ -37,8 +37,9 @@ const INTERRUPTED: u8 = 130;
 /// What Rust itself exits with.
 const PANICKED: u8 = 101;
 
-/// What fails in all processes is told by the first of them: it ends the others within this time.
-const FIRST_SPEAKS: Duration = Duration::from_millis(500);
+/// What fails in all processes is told by the first of them, which ends the others: they give it
+/// this time to do so.
+const FIRST_SPEAKS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -94,7 +95,10 @@ fn fail(error: &anyhow::Error, world: &World) -> u8 {
         say(format!("error: {error}")); // its causes are within
     } else {
         std::thread::sleep(FIRST_SPEAKS);
-        say(format!("rank {}: error: {error}", world.rank()));
+        // mpirun's SIGTERM after an abort, which the handler takes for Ctrl-C.
+        if !STOP.load(Ordering::Relaxed) {
+            say(format!("rank {}: error: {error}", world.rank()));
+        }
     }
     let usage = matches!(error.downcast_ref::<Error>(), Some(Error::Option { .. }));
     let code = if usage { USAGE } else { FAILED };

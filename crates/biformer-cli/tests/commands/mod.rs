@@ -6,6 +6,8 @@ mod demo;
 mod eval;
 mod interrupt;
 mod label_maps;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod predict;
 mod pretrained;
 mod train;

@@ -134,3 +134,14 @@ fn products_that_the_processor_lacks() {
         }
     }
 }
+
+/// Several processes that know nothing of each other would write one run folder.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn mpirun_without_mpi_says_how_to_build_it() {
+    let folder = Folder::empty();
+    let mut command = folder.command("train --data data");
+    let ended = Ended::from(command.env("OMPI_COMM_WORLD_SIZE", "2").output().expect("it runs"));
+    let stderr = ended.expect_code(2).stderr;
+    assert!(stderr.contains("cargo build --release --features mpi"), "{stderr}");
+}

@@ -1,5 +1,5 @@
 //! Gradients by the names of the parameters, between the backward pass and the optimizer: to be
-//! averaged over batches, summed over devices and clipped.
+//! averaged over batches, summed over processes and clipped.
 
 use std::collections::BTreeMap;
 

@@ -128,8 +128,7 @@ fn keep_memory() {
 }
 
 /// Runs `command` on one of the threads that compute: operators then hand tasks to the others
-/// without waking anybody. Pictures are loaded on as many threads of the
-/// loader's own.
+/// without waking anybody. Pictures are loaded on as many threads of the loader's own.
 fn with_workers(
     command: impl FnOnce() -> anyhow::Result<commands::Done> + Send,
 ) -> anyhow::Result<commands::Done> {

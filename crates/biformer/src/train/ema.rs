@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::module::Module;
 
-use crate::weights::{KeyStyle, Names};
+use crate::weights::{KeyStyle, map_flat, visit_flat};
 
 /// An average of a module over the steps of its training.
 #[derive(Clone, Debug)]
@@ -25,10 +24,14 @@ impl<M: Module> ModelEma<M> {
     /// average ← decay · average + (1 − decay) · `module`, which must come from [`Module::valid`]
     /// too.
     pub fn update(&mut self, module: &M, decay: f64) {
-        let mut read = Read { names: Names::new(self.style), values: BTreeMap::new() };
-        module.visit(&mut read);
-        let mut mix = Mix { names: Names::new(self.style), values: read.values, decay };
-        self.module = self.module.clone().map(&mut mix);
+        let mut values = BTreeMap::new();
+        visit_flat(module, self.style, |key, value| {
+            values.insert(key, value);
+        });
+        self.module = map_flat(self.module.clone(), self.style, |key, average| {
+            let value = values.remove(key).expect("the average has the parameters of the module");
+            Some(average * decay + value * (1.0 - decay))
+        });
     }
 }
 
@@ -37,48 +40,4 @@ impl<M: Module> ModelEma<M> {
 pub fn ema_decay(decay: f64, warmup: bool, step: usize) -> f64 {
     const POWER: f64 = 2.0 / 3.0;
     if warmup { decay.min(1.0 - (1.0 + step as f64).powf(-POWER)) } else { decay }
-}
-
-struct Read {
-    names: Names,
-    values: BTreeMap<String, Tensor<1>>,
-}
-
-impl ModuleVisitor for Read {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.names.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.names.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.values.insert(self.names.key(), param.val().flatten(0, D - 1));
-    }
-}
-
-struct Mix {
-    names: Names,
-    values: BTreeMap<String, Tensor<1>>,
-    decay: f64,
-}
-
-impl ModuleMapper for Mix {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.names.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.names.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let value = self.values.remove(&self.names.key());
-        let value = value.expect("the average and the module have the same parameters");
-        param.map(|average| {
-            let shape = average.dims();
-            average * self.decay + value.reshape(shape) * (1.0 - self.decay)
-        })
-    }
 }

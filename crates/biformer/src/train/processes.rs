@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 
 use super::engine::Run;
@@ -11,7 +11,7 @@ use super::{Checkpoint, NamedGradients, Recipe};
 use crate::Result;
 use crate::data::DataLoader;
 use crate::distributed::World;
-use crate::weights::{KeyStyle, Names};
+use crate::weights::{KeyStyle, map_flat, visit_flat};
 
 /// Numbers that are added up in one call, 16 MB: more calls wait for each other, and fewer need
 /// more memory.
@@ -31,14 +31,17 @@ pub(super) fn average_statistics<M: Module>(
     share: f64,
     world: &World,
 ) -> M {
-    let mut collect = Collect { names: Names::new(style), found: Vec::new() };
     let module = module.valid(); // its statistics are not those that the next pass would change
-    module.visit(&mut collect);
-    let mut found: Vec<Tensor<1>> =
-        collect.found.into_iter().map(|tensor| tensor * share).collect();
+    let mut found = Vec::new();
+    visit_flat(&module, style, |key, values| {
+        if is_statistic(&key) {
+            found.push(values * share);
+        }
+    });
     sum(found.iter_mut().collect(), world);
-    let mut replace = Replace { names: Names::new(style), values: found.into_iter() };
-    module.map(&mut replace).train()
+    let mut means = found.into_iter(); // in the order of the module
+    let replace = |key: &str, _| is_statistic(key).then(|| means.next()).flatten();
+    map_flat(module, style, replace).train()
 }
 
 /// Makes sure that all processes start alike.
@@ -112,49 +115,4 @@ fn sum_bucket(tensors: Vec<&mut Tensor<1>>, world: &World) {
 /// Whether this is the key of a running statistic.
 fn is_statistic(key: &str) -> bool {
     key.ends_with(".running_mean") || key.ends_with(".running_var")
-}
-
-struct Collect {
-    names: Names,
-    found: Vec<Tensor<1>>,
-}
-
-impl ModuleVisitor for Collect {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.names.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.names.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if is_statistic(&self.names.key()) {
-            self.found.push(param.val().flatten(0, D - 1));
-        }
-    }
-}
-
-struct Replace {
-    names: Names,
-    /// In the order of the module.
-    values: std::vec::IntoIter<Tensor<1>>,
-}
-
-impl ModuleMapper for Replace {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.names.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.names.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !is_statistic(&self.names.key()) {
-            return param;
-        }
-        let value = self.values.next().expect("as many as were collected");
-        param.map(|old| value.reshape(old.dims()))
-    }
 }

@@ -6,6 +6,7 @@
 //! Nothing from a file is trusted or executed.
 
 mod apply;
+mod flat;
 mod format;
 mod hub;
 mod key_map;
@@ -16,6 +17,7 @@ mod state_dict;
 
 pub(crate) use apply::Names;
 pub use apply::{KeyMismatch, keys_and_shapes, load_state_dict, state_dict};
+pub(crate) use flat::{map_flat, visit_flat};
 pub use hub::resolve;
 pub use key_map::KeyStyle;
 pub use load::{read_state_dict, read_state_dict_from};

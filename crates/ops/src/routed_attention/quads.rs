@@ -145,7 +145,7 @@ fn spread<S: Simd>(simd: S, x: S::f32s, first: usize) -> S::f32s {
 /// # Safety
 /// `queries` and all quads are written by [`pack`]; `bias` has as many quads, and `target`
 /// takes them all.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "a tile has that many parts")]
 #[inline(always)]
 pub(crate) unsafe fn multiply<S: Simd>(
     simd: S,

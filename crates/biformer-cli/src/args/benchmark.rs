@@ -1,0 +1,91 @@
+//! Flags of `biformer benchmark`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{DeviceArgs, PrecisionArgs};
+
+#[derive(Debug, Args)]
+pub struct BenchmarkArgs {
+    /// What to measure
+    #[arg(long, value_enum, default_value_t = Bench::Inference)]
+    pub bench: Bench,
+    /// Name of the model, see `biformer info` [default: biformer_tiny]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Data set to load, or its train folder, with --bench loader
+    #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Pictures in a run
+    #[arg(long, visible_alias = "batch", short = 'b', default_value_t = 1)]
+    pub batch_size: usize,
+    /// Side, or HEIGHTxWIDTH, of the pictures [default: 224] or of the operator's map [default:
+    /// 200x336]
+    #[arg(long, visible_alias = "imgsz", value_name = "SIZE", value_parser = parse_size)]
+    pub img_size: Option<[usize; 2]>,
+    /// Threads that compute [default: all processors]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
+    /// Runs to time at least; they go on until a second is full
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub runs: usize,
+    /// Runs before those
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub warmup: usize,
+    /// Show the time of each class of operators
+    #[arg(long)]
+    pub profile: bool,
+    #[command(flatten)]
+    pub operator: Option<OperatorArgs>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// The operator of `--bench operator`. The defaults are the paper's setting for detection.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "With --bench operator")]
+pub struct OperatorArgs {
+    /// Operator to measure [default: bra]
+    #[arg(long, value_enum)]
+    pub operator: Option<Operator>,
+    /// Channels of the map [default: 64]
+    #[arg(long)]
+    pub dim: Option<usize>,
+    /// Heads [default: 2]
+    #[arg(long, value_name = "N")]
+    pub num_heads: Option<usize>,
+    /// Regions a side, the paper's S [default: 16]
+    #[arg(long, value_name = "S")]
+    pub n_win: Option<usize>,
+    /// Routed regions, the paper's k [default: 4]
+    #[arg(long, value_name = "K")]
+    pub topk: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Bench {
+    /// Forward passes
+    Inference,
+    /// Training steps: forward, loss, backward, AdamW
+    Train,
+    /// Forward passes of one operator
+    Operator,
+    /// Pictures from disk through the augmentation of the paper's recipe, without a model
+    Loader,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Operator {
+    /// Bi-level routing attention
+    Bra,
+}
+
+/// `224` or `200x336`.
+fn parse_size(text: &str) -> Result<[usize; 2], String> {
+    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    let side = |side: &str| side.parse().map_err(|_| "expected a size as in 224 or 200x336");
+    Ok([side(height)?, side(width)?])
+}

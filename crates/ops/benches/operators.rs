@@ -4,10 +4,11 @@
 use std::time::Instant;
 
 use biformer_ops::{
-    LinearFusion, RegionGrid, RoutedAttentionOptions, RoutingOptions, Weight, Window, convolution,
-    convolution_reference, depthwise_conv, depthwise_conv_add, depthwise_conv_reference, gelu,
-    global_attention, global_attention_traced, instruction_set, layer_norm, layer_norm_reference,
-    linear, linear_reference, route, route_reference, routed_attention, routed_attention_traced,
+    LinearFusion, RegionGrid, RoutedAttentionOptions, RoutingOptions, Weight, Window, batch_norm,
+    batch_norm_reference, convolution, convolution_reference, depthwise_conv, depthwise_conv_add,
+    depthwise_conv_reference, gelu, global_attention, global_attention_traced, instruction_set,
+    layer_norm, layer_norm_reference, linear, linear_reference, route, route_reference,
+    routed_attention, routed_attention_traced,
 };
 use burn::tensor::{Device, Distribution, Tensor, activation};
 
@@ -52,6 +53,7 @@ fn main() {
         }
         bench_lce([batch, side, side, channels]);
         bench_layer_norm([batch, side, side, channels]);
+        bench_batch_norm([batch, side, side, channels]);
         bench_gelu([batch, side, side, 3 * channels]);
     }
 }
@@ -137,6 +139,19 @@ fn bench_layer_norm(shape: [usize; 4]) {
     let definition = |x, [gamma, beta]: [Tensor<1>; 2]| layer_norm_reference(x, gamma, beta, 1e-6);
     let fused = |x, [gamma, beta]: [Tensor<1>; 2]| layer_norm(x, gamma, beta, 1e-6);
     compare("layer_norm", shape, parameters, definition, fused);
+}
+
+fn bench_batch_norm(shape: [usize; 4]) {
+    let device = Device::default();
+    let parameters = [random([shape[3]], &device), random([shape[3]], &device)];
+    let rows = [shape[..3].iter().product(), shape[3]];
+    let definition = |x: Tensor<4>, [gamma, beta]: [Tensor<1>; 2]| {
+        batch_norm_reference(x.reshape(rows), gamma, beta, 1e-5).0.reshape(shape)
+    };
+    let fused = |x: Tensor<4>, [gamma, beta]: [Tensor<1>; 2]| {
+        batch_norm(x.reshape(rows), gamma, beta, 1e-5).0.reshape(shape)
+    };
+    compare("batch_norm", shape, parameters, definition, fused);
 }
 
 fn bench_routed_attention(shape: [usize; 4], n_win: usize, topk: usize) {

@@ -6,14 +6,16 @@
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Flex, backend_extension};
+use burn::backend::{Autodiff, AutodiffBackend, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::all_reduce::{self, Reducer};
 use crate::convolution::{self, ConvolutionOptions, Window};
 use crate::linear::{self, LinearOptions};
 use crate::routed_attention::{self, Routing};
-use crate::{Precision, RegionGrid, RoutingOptions, depthwise_conv, gelu, layer_norm, routing};
+use crate::{
+    Precision, RegionGrid, RoutingOptions, batch_norm, depthwise_conv, gelu, layer_norm, routing,
+};
 
 /// Why some methods have no differentiable form.
 const WITHOUT_GRADIENTS: &str = "the public functions choose differentiable kernels";
@@ -47,6 +49,18 @@ pub trait OpsBackend: burn::backend::Backend {
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
+
+    /// See [`batch_norm`](fn@crate::batch_norm); of any tensor, without gradients.
+    fn batch_moments(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`batch_norm`](fn@crate::batch_norm); `moments` are those of `x`.
+    fn fused_batch_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self>;
 
@@ -146,6 +160,20 @@ impl OpsBackend for Flex {
         epsilon: f64,
     ) -> FloatTensor<Self> {
         layer_norm::cpu::forward(&x, &gamma, &beta, epsilon)
+    }
+
+    fn batch_moments(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        batch_norm::cpu::moments(&x)
+    }
+
+    fn fused_batch_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        batch_norm::cpu::forward(&x, &gamma, &beta, &moments, epsilon)
     }
 
     fn pack_weight(weight: FloatTensor<Self>, precision: Precision) -> FloatTensor<Self> {
@@ -253,6 +281,20 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
         epsilon: f64,
     ) -> FloatTensor<Self> {
         layer_norm::autodiff::forward::<C>(x, gamma, beta, epsilon)
+    }
+
+    fn batch_moments(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::from_inner(batch_norm::cpu::moments(x.primitive()))
+    }
+
+    fn fused_batch_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        batch_norm::autodiff::forward::<C>(x, gamma, beta, moments, epsilon)
     }
 
     fn pack_weight(_: FloatTensor<Self>, _: Precision) -> FloatTensor<Self> {

@@ -24,6 +24,8 @@
 
 mod all_reduce;
 mod backend;
+mod batch_norm;
+mod columns;
 mod convolution;
 mod depthwise_conv;
 mod flex;
@@ -44,6 +46,7 @@ mod simd;
 
 pub use all_reduce::{Reducer, all_reduce};
 pub use backend::{OpsBackend, is_cpu, is_fused};
+pub use batch_norm::{batch_norm, batch_norm_reference};
 pub use convolution::{
     ConvolutionOptions, Window, convolution, convolution_reference, convolution_weight,
 };

@@ -18,6 +18,7 @@ pub enum Class {
     Convolution,
     DepthwiseConv,
     LayerNorm,
+    BatchNorm,
     RoutedAttention,
     GlobalAttention,
     Routing,
@@ -84,11 +85,12 @@ impl Drop for Span {
 
 impl Class {
     /// Every class, in the order of the enum.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Linear,
         Self::Convolution,
         Self::DepthwiseConv,
         Self::LayerNorm,
+        Self::BatchNorm,
         Self::RoutedAttention,
         Self::GlobalAttention,
         Self::Routing,
@@ -104,6 +106,7 @@ impl fmt::Display for Class {
             Self::Convolution => "convolution",
             Self::DepthwiseConv => "depthwise convolution",
             Self::LayerNorm => "layer norm",
+            Self::BatchNorm => "batch norm",
             Self::RoutedAttention => "routed attention",
             Self::GlobalAttention => "global attention",
             Self::Routing => "routing",

@@ -4,8 +4,8 @@ mod numbers;
 
 use biformer_ops::{
     LinearFusion, Norm, RegionGrid, RoutedAttentionOptions, RoutingOptions, Weight, Window,
-    convolution, convolution_weight, depthwise_conv, global_attention, layer_norm, linear, route,
-    routed_attention,
+    batch_norm, convolution, convolution_weight, depthwise_conv, global_attention, layer_norm,
+    linear, route, routed_attention,
 };
 use burn::tensor::{Device, Tensor, TensorData};
 use numbers::{assert_close, numbers, values};
@@ -112,6 +112,20 @@ fn of_layer_norm() {
     // A large epsilon keeps the third derivative small where a row varies little.
     check("layer norm", inputs, |[x, gamma, beta]| {
         layer_norm(x, gamma.reshape([5]), beta.reshape([5]), 1.0)
+    });
+}
+
+#[test]
+fn of_batch_norm() {
+    let device = Device::default();
+    let inputs = [
+        numbers([1, 1, 7, 3], 1, &device),
+        numbers([1, 1, 1, 3], 2, &device),
+        numbers([1, 1, 1, 3], 3, &device),
+    ];
+    check("batch norm", inputs, |[x, gamma, beta]| {
+        let (x, [gamma, beta]) = (x.reshape([7, 3]), [gamma, beta].map(|v| v.reshape([3])));
+        batch_norm(x, gamma, beta, 1.0).0.reshape([1, 1, 7, 3])
     });
 }
 

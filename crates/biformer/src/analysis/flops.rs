@@ -195,7 +195,7 @@ impl Counter {
 
     fn batch_norm(&mut self, name: &str, norm: &BatchNorm, positions: usize) {
         let channels = norm.gamma.lazy_shape().num_elements();
-        self.push(name, Class::Other, 2 * channels, 2 * channels * positions);
+        self.push(name, Class::BatchNorm, 2 * channels, 2 * channels * positions);
     }
 
     fn product(&mut self, name: &str, class: Class, macs: usize) {

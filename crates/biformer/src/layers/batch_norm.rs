@@ -1,8 +1,8 @@
 //! Batch norm of channels-last maps, with the running statistics of PyTorch.
 
-use biformer_ops::{Reducer, all_reduce};
+use biformer_ops::{self as ops, Reducer, all_reduce};
 use burn::nn::BatchNorm;
-use burn::tensor::{Tensor, module::batch_norm_train};
+use burn::tensor::Tensor;
 
 use super::batch_part::{BatchPart, batch_part};
 
@@ -29,11 +29,12 @@ pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
         update_statistics(norm, mean, variance, count);
         return output.reshape(shape);
     }
-    let result = batch_norm_train(x, norm.gamma.val(), norm.beta.val(), norm.epsilon);
+    let (output, moments) = ops::batch_norm(x, norm.gamma.val(), norm.beta.val(), norm.epsilon);
     if !part.is_some_and(|part| part.is_empty) {
-        update_statistics(norm, result.mean, result.variance, batch * positions);
+        let [mean, variance] = [0, 1].map(|row| moments.clone().narrow(0, row, 1).squeeze_dim(0));
+        update_statistics(norm, mean, variance, batch * positions);
     }
-    result.output.reshape(shape)
+    output.reshape(shape)
 }
 
 /// Takes the statistics of a batch of `count` positions into the running ones.

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, TensorData};
-use rayon::prelude::*;
 
 use super::LinearOptions;
 use crate::Precision;
+use crate::columns::{Value, column_sums};
 use crate::flex::{contiguous, tensor, values};
 use crate::layer_norm::cpu::normalize_rows;
 use crate::matmul::{self, Block, Epilogue, Matrix, Numbers, Panels, Rows};
@@ -122,23 +122,8 @@ pub(crate) fn add_products(
 
 /// Gradient of the bias: the sum over tokens.
 pub(crate) fn backward_bias(grad: &FlexTensor) -> FlexTensor {
-    let grad = contiguous(grad);
-    let dim_out = channels(&grad);
-    let partial: Vec<Vec<f32>> = values(&grad)
-        .par_chunks(CHUNK * dim_out)
-        .map(|tokens| {
-            let mut sums = vec![0.0; dim_out];
-            tokens.chunks_exact(dim_out).for_each(|token| add(&mut sums, token));
-            sums
-        })
-        .collect();
-    let mut sums = vec![0.0; dim_out];
-    partial.iter().for_each(|chunk| add(&mut sums, chunk));
-    tensor(sums, [dim_out])
-}
-
-fn add(sums: &mut [f32], values: &[f32]) {
-    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+    let (grad, dim_out) = (contiguous(grad), channels(grad));
+    tensor(column_sums(Value(values(&grad)), dim_out), [dim_out])
 }
 
 fn matrix(x: &FlexTensor, columns: usize) -> Matrix<'_> {

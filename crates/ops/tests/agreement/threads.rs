@@ -1,6 +1,6 @@
 //! The same numbers, bit for bit, for any number of threads: exact resume rests on it.
 
-use biformer_ops::{depthwise_conv, gelu, layer_norm};
+use biformer_ops::{batch_norm, depthwise_conv, gelu, layer_norm};
 use burn::tensor::Tensor;
 
 use crate::numbers::values;
@@ -24,6 +24,10 @@ fn threads_change_nothing() {
         }
         results.extend(bits_of_all(x.clone(), vectors.clone(), |x, [a, b]| {
             gelu(x) * (a + b).unsqueeze()
+        }));
+        results.extend(bits_of_all(x.clone(), vectors.clone(), |x, [gamma, beta]| {
+            let x = x.reshape([3 * 29 * 30, 72]);
+            batch_norm(x, gamma, beta, 1e-5).0.reshape([3, 29, 30, 72])
         }));
         results
     };

@@ -35,6 +35,11 @@ test-kill: build
 test-mpi:
     cargo test --workspace --features biformer-cli/mpi --test cli mpi::
 
+# The page of `visualize` in a browser; needs python3, chromium, chromium-driver
+test-browser:
+    cargo build --workspace
+    python3 crates/biformer-cli/tests/browser/visualize.py target/debug/biformer
+
 # Documentation, warnings denied
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         .into()),
         Command::Demo(args) => commands::demo::run(&args, &STOP),
         Command::LabelMaps(args) => commands::label_maps::run(&args, &STOP),
+        Command::Visualize(args) => commands::visualize::run(&args, &STOP),
         Command::Info(args) => commands::info::run(&args),
         Command::Benchmark(args) => commands::benchmark::run(&args, &STOP),
         Command::Export(args) => commands::export::run(&args),
@@ -134,7 +135,6 @@ fn with_workers(
 ) -> anyhow::Result<commands::Done> {
     biformer::check_simd()?;
     let threads = threads::share();
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK).build()?.install(command)
 }
 

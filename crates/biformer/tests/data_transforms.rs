@@ -30,6 +30,34 @@ fn a_crop_larger_than_the_resized_picture_is_padded_with_black() {
     assert_eq!(square.get_pixel(50, 90).0, [0; 3]);
 }
 
+/// A red dot lands where `locate` says, and what is said to be seen is.
+#[test]
+fn points_are_found_again_in_what_the_model_sees() {
+    let transform = EvalTransform { crop_pct: 0.8, ..EvalTransform::new(64) };
+    let (width, height) = (300, 200);
+    for (x, y) in [(150, 100), (90, 40), (200, 170)] {
+        let dot = |column: u32, row: u32| column.abs_diff(x) <= 6 && row.abs_diff(y) <= 6;
+        let picture = RgbImage::from_fn(width, height, |column, row| {
+            if dot(column, row) { Rgb([255, 0, 0]) } else { Rgb([0; 3]) }
+        });
+        let seen = transform.apply_u8(&picture);
+        let sum = |weight: fn(u32, u32) -> u32| -> f64 {
+            let terms =
+                seen.enumerate_pixels().map(|(x, y, pixel)| weight(x, y) * u32::from(pixel[0]));
+            f64::from(terms.sum::<u32>())
+        };
+        let found = [sum(|x, _| x), sum(|_, y| y)].map(|moment| moment / sum(|_, _| 1) + 0.5);
+        let point = [f64::from(x) + 0.5, f64::from(y) + 0.5];
+        let expected = transform.locate(point, (width, height)).map(|along| 64.0 * along);
+        for (found, expected) in found.into_iter().zip(expected) {
+            assert!((found - expected).abs() < 1.0, "{x}, {y}: {found}, located {expected}");
+        }
+    }
+    // 64 of 80 pixels of the shorter side, 160 of 200: 70 to 229, 20 to 179.
+    assert_eq!(transform.seen((width, height)), [[70, 229], [20, 179]]);
+    assert_eq!(EvalTransform { crop_pct: 1.0, ..transform }.seen((64, 64)), [[0, 63], [0, 63]]);
+}
+
 #[test]
 fn thin_pictures_need_no_more_memory_than_others() {
     // Resized whole, these would have 256 x 25,600,000 pixels.

@@ -2,6 +2,7 @@
 
 mod benchmark;
 mod train;
+mod visualize;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use benchmark::{Bench, BenchmarkArgs, Operator, OperatorArgs};
 pub use train::{Overrides, TrainArgs};
+pub use visualize::{Block, Head, VisualizeArgs};
 
 /// BiFormer: train, evaluate and use vision transformers with bi-level routing attention.
 #[derive(Debug, Parser)]
@@ -41,6 +43,12 @@ pub enum Command {
     LabelMaps(LabelMapsArgs),
     /// Name what is in pictures
     Predict(PredictArgs),
+    /// Draw where a model looks: routed regions and attention
+    #[command(
+        after_help = "Examples:\n  biformer visualize photo.jpg --query 320,200 --query 60,400\n  \
+                            biformer visualize frames/ --stage 4 --output runs/frames"
+    )]
+    Visualize(VisualizeArgs),
     /// List the models with parameters and multiply-accumulates
     Info(InfoArgs),
     /// Measure the speed of a model or of an operator on random numbers
@@ -221,6 +229,8 @@ pub struct InfoArgs {
 pub struct ExportArgs {
     #[command(flatten)]
     pub checkpoint: CheckpointArgs,
+    #[command(flatten)]
+    pub transform: TransformArgs,
     /// Write numbers of 16 bits: half the size
     #[arg(long)]
     pub half: bool,

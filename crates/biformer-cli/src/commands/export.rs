@@ -5,7 +5,7 @@ use biformer::classification::{save_classifier, save_classifier_half};
 use serde_json::json;
 
 use super::{Done, load, print, shown};
-use crate::args::{ExportArgs, TransformArgs};
+use crate::args::ExportArgs;
 use crate::device;
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<Done> {
@@ -13,8 +13,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<Done> {
         let reason = format!("`{}` must end in .safetensors", args.output.display());
         return Err(Error::option("output", reason).into());
     }
-    let unchanged = TransformArgs { img_size: None, crop_pct: None };
-    let loaded = load(&args.checkpoint, &unchanged, &device::parse("cpu")?)?;
+    let loaded = load(&args.checkpoint, &args.transform, &device::parse("cpu")?)?;
     let save = if args.half { save_classifier_half } else { save_classifier };
     save(&args.output, &loaded.model, &loaded.info)?;
     let line = json!({

@@ -90,7 +90,9 @@ fn row(name: &str, token_labeling: bool, size: usize) -> anyhow::Result<Row> {
 }
 
 fn print_table(rows: &[Row], size: usize, out: &mut impl Write) -> std::io::Result<()> {
-    let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.1}"));
+    let number = |value: Option<f64>, unit: &str| {
+        value.map_or("–".to_owned(), |value| format!("{value:.1}{unit}"))
+    };
     let at = format!("GMACs @{size}");
     writeln!(
         out,
@@ -100,13 +102,13 @@ fn print_table(rows: &[Row], size: usize, out: &mut impl Write) -> std::io::Resu
     for row in rows {
         writeln!(
             out,
-            "{:<18} {:>12} {:>12.3}          {:>6}M {:>10} {:>6}",
+            "{:<18} {:>12} {:>12.3}          {:>7} {:>10} {:>6}",
             row.model,
             thousands(row.params),
             row.gmacs,
-            number(row.paper_params_m),
-            number(row.paper_gmacs),
-            number(row.paper_top1)
+            number(row.paper_params_m, "M"),
+            number(row.paper_gmacs, ""),
+            number(row.paper_top1, "")
         )?;
     }
     writeln!(

@@ -7,8 +7,10 @@ mod eval_report;
 pub mod export;
 pub mod info;
 pub mod label_maps;
+mod pictures;
 pub mod predict;
 pub mod train;
+pub mod visualize;
 
 use std::fmt::Display;
 use std::io::{Write, stdout};

@@ -1,16 +1,16 @@
 //! `biformer predict`
 
-use std::io::{Read, Write, sink, stdin, stdout};
+use std::io::{Write, sink, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use biformer::Error;
 use biformer::classification::{ClassifierInfo, Prediction, class_label, predict};
-use biformer::data::{RgbImage, decode, decode_bytes, is_image_file};
 use biformer::distributed::World;
 use serde::Serialize;
 use serde_json::json;
 
+use super::pictures::{STDIN, list_pictures, read};
 use super::{Done, load, shown};
 use crate::args::{Format, PredictArgs};
 use crate::device;
@@ -18,7 +18,6 @@ use crate::progress::say;
 
 /// Pictures of 224² in one pass of the model; of larger ones, fewer.
 const BATCH: usize = 16;
-const STDIN: &str = "-";
 
 pub fn run(args: &PredictArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
     let device = device::parse(&args.device.device)?;
@@ -94,60 +93,6 @@ fn gather(
         |pair: &[f64]| Prediction { class: pair[0] as usize, probability: pair[1] as f32 };
     let best = |row: &[f64]| (row[0] > 0.0).then(|| row[1..].chunks(2).map(prediction).collect());
     rows.chunks(width).map(best).collect()
-}
-
-/// Files as they are, folders and globs spelled out, in sorted order each.
-fn list_pictures(sources: &[String]) -> Result<Vec<PathBuf>, Error> {
-    let mut pictures = Vec::new();
-    for source in sources {
-        let path = PathBuf::from(source);
-        if source == STDIN || path.is_file() {
-            pictures.push(path);
-        } else if path.is_dir() {
-            let before = pictures.len();
-            list_folder(&path, &mut pictures)?;
-            if pictures.len() == before {
-                let reason = "holds no picture (jpg, jpeg, png, webp, gif)";
-                return Err(Error::dataset(&path, reason));
-            }
-        } else {
-            let matches: Vec<PathBuf> = glob::glob(source)
-                .map(|paths| paths.flatten().filter(|path| path.is_file()).collect())
-                .unwrap_or_default();
-            if matches.is_empty() {
-                let reason = "is no file, no folder, and matches nothing as a glob";
-                return Err(Error::dataset(&path, reason));
-            }
-            pictures.extend(matches);
-        }
-    }
-    Ok(pictures)
-}
-
-fn list_folder(folder: &Path, pictures: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let io = |source| Error::io("read the folder", folder, source);
-    let mut entries: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(io)? {
-        entries.push(entry.map_err(io)?.path());
-    }
-    entries.sort();
-    for path in entries {
-        if path.is_file() && is_image_file(&path) {
-            pictures.push(path);
-        } else if path.is_dir() && !path.is_symlink() {
-            list_folder(&path, pictures)?;
-        }
-    }
-    Ok(())
-}
-
-fn read(path: &Path) -> Result<RgbImage, Error> {
-    if path.as_os_str() != STDIN {
-        return decode(path);
-    }
-    let mut bytes = Vec::new();
-    stdin().lock().read_to_end(&mut bytes).map_err(|source| Error::io("read", path, source))?;
-    decode_bytes(&bytes, Path::new("standard input"))
 }
 
 struct Printer<'a> {

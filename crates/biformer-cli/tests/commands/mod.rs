@@ -11,6 +11,7 @@ mod mpi;
 mod predict;
 mod pretrained;
 mod train;
+mod visualize;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

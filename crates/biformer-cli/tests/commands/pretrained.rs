@@ -48,6 +48,18 @@ fn half_the_size_is_as_good() {
     assert!((eval("whole") - eval("half")).abs() < 0.01, "{} {}", eval("whole"), eval("half"));
 }
 
+/// Weights that were trained at one size may be better at another.
+#[test]
+fn an_exported_file_has_the_size_that_was_asked_for() {
+    let folder = Folder::with_run();
+    let export = "export --checkpoint run/best.safetensors --img-size 96 --crop-pct 0.9 --output";
+    folder.run(&format!("{export} sized.safetensors")).expect_code(0);
+    let eval = |flags: &str| folder.run(&format!("eval --data data {flags}")).expect_code(0).json();
+    let found = eval("--checkpoint sized.safetensors");
+    let expected = eval("--checkpoint run/best.safetensors --img-size 96 --crop-pct 0.9");
+    assert_eq!(found["val_loss"], expected["val_loss"]);
+}
+
 /// What `biformer info` and the README state. Needs the data set.
 #[test]
 fn imagenette_has_the_accuracy_that_is_stated() {

@@ -63,6 +63,14 @@ impl AttentionConfig {
 }
 
 impl Attention {
+    /// Heads.
+    pub fn num_heads(&self) -> usize {
+        match self {
+            Self::Bra(attention) => attention.config.num_heads,
+            Self::Full(attention) => attention.config.num_heads,
+        }
+    }
+
     /// # Shapes
     /// - x: `[batch, height, width, channels]`
     /// - output: like `x`

@@ -98,6 +98,34 @@ impl EvalTransform {
         replace(&mut padded, &visible, i64::from(left), i64::from(top));
         padded
     }
+
+    /// Where a point of the picture lies in what the model sees, from the left and from above: in 0..1,
+    /// or outside of that if it is cut off. Exact to a pixel of the model's.
+    pub fn locate(&self, point: [f64; 2], picture: (u32, u32)) -> [f64; 2] {
+        let [left, top] = self.seen_part(picture);
+        let along = |x: f64, [first, last]: [f64; 2]| (x - first) / (last - first);
+        [along(point[0], left), along(point[1], top)]
+    }
+
+    /// The pixels of the picture that the model sees: first and last from the left, and from above.
+    pub fn seen(&self, picture: (u32, u32)) -> [[u32; 2]; 2] {
+        let [across, down] = self.seen_part(picture);
+        [(across, picture.0), (down, picture.1)].map(|([first, last], size)| {
+            let last = last.min(f64::from(size)) - 1.0;
+            [first, last].map(|pixel| pixel.max(0.0).round() as u32)
+        })
+    }
+
+    /// Where what the model sees begins and ends, from the left and from above, in pixels of the picture.
+    fn seen_part(&self, picture: (u32, u32)) -> [[f64; 2]; 2] {
+        let img_size = self.img_size as f64;
+        let [width, height] = resized_size(picture, (img_size / self.crop_pct).floor().max(1.0));
+        let part = |size: u32, resized: u32| {
+            let (scale, resized) = (f64::from(size) / f64::from(resized), f64::from(resized));
+            [-1.0, 1.0].map(|side| scale * (resized + side * img_size) / 2.0)
+        };
+        [part(picture.0, width), part(picture.1, height)]
+    }
 }
 
 /// Which part of a picture a training transform shows.

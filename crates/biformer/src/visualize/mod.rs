@@ -1,14 +1,20 @@
-//! Pictures about training and predictions.
+//! Pictures about training, predictions and attention.
 
+mod attention_maps;
 mod canvas;
 mod charts;
 mod confusion_matrix;
 mod contact_sheet;
+mod page;
+mod routing;
 mod text;
 
+pub use attention_maps::AttentionMaps;
 pub use charts::{Chart, Curve, draw_charts};
 pub use confusion_matrix::{Confusions, draw_confusions};
 pub use contact_sheet::{Tile, contact_sheet};
+pub use page::{Page, attention_page};
+pub use routing::{draw_attention, draw_heat_map};
 
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -17,6 +23,11 @@ use image::{ImageFormat, RgbImage};
 
 use crate::Result;
 use crate::files::write_atomically;
+
+/// Writes a page, whole or not at all.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_atomically(path, |file| file.write_all(text.as_bytes()))
+}
 
 /// Writes a picture as PNG, whole or not at all.
 pub fn write_png(path: &Path, picture: &RgbImage) -> Result<()> {

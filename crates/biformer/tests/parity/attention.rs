@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use biformer::attention::{
-    Attention, AttentionConfig, BraConfig, FullAttentionConfig, Lepe, RegionRule, Routing,
+    Attention, AttentionConfig, AttentionTrace, BraConfig, FullAttentionConfig, Lepe, RegionRule,
+    Routing,
 };
+use biformer::visualize::AttentionMaps;
 use biformer::weights::{KeyStyle, load_state_dict};
 use biformer_ops::{RegionGrid, RoutedAttentionOptions, RoutingOptions};
-use biformer_ops::{depthwise_conv, route, routed_attention};
+use biformer_ops::{depthwise_conv, route, routed_attention, routed_attention_traced};
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
@@ -115,14 +117,70 @@ fn check_operators(path: &Path, fixture: &Fixture, bra: &BraConfig) -> usize {
         mask_padding: false,
     };
     let region_graph = fixture.routing_tensor("ridx", &device);
-    let output = routed_attention(query, key, value, region_graph, &grid, &options);
+    let output =
+        routed_attention(query.clone(), key.clone(), value.clone(), region_graph, &grid, &options);
     let output = match bra.region_rule {
         RegionRule::PadFirst => output,
         RegionRule::Floor => grid.crop(output).permute([0, 3, 1, 2]),
     };
     let expected = &fixture.state_tensor("attn_out").data;
     assert_close(&what("attn_out"), &values(output), expected, OUTPUT_TOLERANCE);
-    3
+
+    let graph = fixture.routing_tensor("ridx", &device);
+    let traced = routed_attention_traced(query, key, value.clone(), graph.clone(), &grid, &options);
+    let routing = Some(Routing { grid, region_graph: graph });
+    let trace =
+        AttentionTrace { output: grid.crop(value.clone()), routing, weights: traced.weights };
+    if grid.is_padded() {
+        return 3; // what goes to padding is in the output, but in no picture
+    }
+    let expected = match bra.region_rule {
+        RegionRule::PadFirst => fixture.tensor::<4>("attn_out", &device),
+        RegionRule::Floor => fixture.tensor::<4>("attn_out", &device).permute([0, 2, 3, 1]),
+    };
+    check_maps(&what("maps"), &trace, value, expected, fixture.routing("ridx"));
+    4
+}
+
+/// What `biformer visualize` draws: regions are those of the official code, and weights of a query
+/// times values are its output.
+fn check_maps(
+    what: &str,
+    trace: &AttentionTrace,
+    value: Tensor<4>,
+    expected: Tensor<4>,
+    (shape, ridx): &(Vec<usize>, Vec<i64>),
+) {
+    let [batch, height, width, channels] = value.dims();
+    let (value, expected) = (values(value), values(expected));
+    let (regions, topk) = (shape[1], shape[2]);
+    let positions = height * width;
+    for image in 0..batch {
+        let maps = AttentionMaps::new(trace, image);
+        for region in 0..regions {
+            let routed: Vec<i64> = maps.routed_regions(region).iter().map(|&r| r as i64).collect();
+            assert_eq!(
+                routed,
+                ridx[(image * regions + region) * topk..][..topk],
+                "{what}: {region}"
+            );
+        }
+        let head_dim = channels / maps.num_heads();
+        let mut found = vec![0.0; positions * channels];
+        for query in 0..positions {
+            for head in 0..maps.num_heads() {
+                let weights = maps.weights([query / width, query % width], Some(head));
+                for (key, weight) in weights.into_iter().enumerate() {
+                    let first = (image * positions + key) * channels + head * head_dim;
+                    let values = &value[first..first + head_dim];
+                    let target = &mut found[query * channels + head * head_dim..][..head_dim];
+                    target.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
+                }
+            }
+        }
+        let expected = &expected[image * positions * channels..][..positions * channels];
+        assert_close(what, &found, expected, OUTPUT_TOLERANCE);
+    }
 }
 
 /// The module with its weights: output, routing, gradients.

@@ -1,0 +1,229 @@
+//! `biformer visualize`
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use biformer::Error;
+use biformer::classification::{LoadedClassifier, Prediction, class_label, predict};
+use biformer::data::{EvalTransform, RgbImage};
+use biformer::visualize::{
+    AttentionMaps, Page, Tile, attention_page, contact_sheet, draw_attention, draw_heat_map,
+    write_png, write_text,
+};
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::json;
+
+use super::pictures::{STDIN, list_pictures, read};
+use super::{Done, load, next_free, plural, print, shown};
+use crate::args::{Block, Head, VisualizeArgs};
+use crate::device;
+use crate::progress::say;
+
+/// Side of a drawn picture in pixels.
+const SIDE: usize = 384;
+/// The same on the page.
+const PAGE_SIDE: usize = 640;
+/// Heat maps in a row of the contact sheet.
+const COLUMNS: usize = 6;
+const SHEET: &str = "contact_sheet";
+
+pub fn run(args: &VisualizeArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
+    let device = device::parse(&args.device.device)?;
+    let pictures = list_pictures(&args.pictures)?;
+    let loaded = load(&args.checkpoint, &args.transform, &device)?;
+    let view = View::of(args, &loaded, &device)?;
+    let output = args.output.clone().unwrap_or_else(|| next_free("runs/visualize"));
+    std::fs::create_dir_all(&output).map_err(|source| Error::io("create", &output, source))?;
+
+    let (mut drawings, mut heat_maps, mut failures) = (BTreeSet::new(), Vec::new(), 0);
+    let mut interrupted = false;
+    for path in &pictures {
+        interrupted = stop.load(Ordering::Relaxed);
+        if interrupted {
+            break;
+        }
+        let drawn = read(path).and_then(|picture| view.draw(path, &picture));
+        let drawn = match drawn {
+            Ok(drawn) => drawn,
+            Err(error) => {
+                say(format!("error: {}: {error}", shown(path)));
+                failures += 1;
+                continue;
+            }
+        };
+        let name = free_name(path, &drawings);
+        write_png(&output.join(format!("{name}.png")), &drawn.rows)?;
+        write_text(&output.join(format!("{name}.html")), &drawn.page)?;
+        drawings.insert(name);
+        heat_maps.push(drawn);
+    }
+    if heat_maps.len() > 1 {
+        let tiles = heat_maps.iter().map(|Drawn { heat_map, class, probability, .. }| Tile {
+            image: heat_map,
+            label: None,
+            prediction: class,
+            probability: *probability,
+        });
+        let tiles: Vec<_> = tiles.collect();
+        write_png(&output.join(format!("{SHEET}.png")), &contact_sheet(&tiles, COLUMNS))?;
+    }
+    say(format!(
+        "{} of stage {}, block {} → {}",
+        plural(drawings.len(), "drawing"),
+        view.stage + 1,
+        view.block + 1,
+        shown(&output)
+    ));
+    print(json!({
+        "output": shown(&output),
+        "drawings": drawings,
+        "stage": view.stage + 1,
+        "block": view.block + 1,
+        "head": view.head,
+    }))?;
+    Ok(match (interrupted, failures) {
+        (true, _) => Done::Interrupted,
+        (_, 0) => Done::Well,
+        _ => Done::WithFailures,
+    })
+}
+
+/// What was drawn of a picture.
+struct Drawn {
+    /// One for each query.
+    rows: RgbImage,
+    /// That of the first query.
+    heat_map: RgbImage,
+    page: String,
+    class: String,
+    probability: f32,
+}
+
+/// What is drawn of every picture.
+struct View<'a> {
+    loaded: &'a LoadedClassifier,
+    device: &'a Device,
+    queries: &'a [[u32; 2]],
+    /// Counted from 0, as the others.
+    stage: usize,
+    block: usize,
+    head: Option<usize>,
+}
+
+impl<'a> View<'a> {
+    fn of(
+        args: &'a VisualizeArgs,
+        loaded: &'a LoadedClassifier,
+        device: &'a Device,
+    ) -> Result<Self, Error> {
+        let config = &loaded.model.backbone.config;
+        let stage = usize::from(args.stage) - 1;
+        let depth = config.depths[stage];
+        let block = match args.block {
+            Block::Last => depth - 1,
+            Block::Number(number) if number <= depth => number - 1,
+            Block::Number(number) => {
+                let reason =
+                    format!("stage {} has {}, got {number}", args.stage, plural(depth, "block"));
+                return Err(Error::option("block", reason));
+            }
+        };
+        let head = match args.head {
+            Head::All => None,
+            Head::Number(head) => Some(head),
+        };
+        let num_heads = loaded.model.backbone.stages[stage].blocks[block].attn.num_heads();
+        if let Some(head) = head.filter(|&head| head >= num_heads) {
+            let reason =
+                format!("stage {} has heads 0 to {}, got {head}", args.stage, num_heads - 1);
+            return Err(Error::option("head", reason));
+        }
+        Ok(Self { loaded, device, queries: &args.query, stage, block, head })
+    }
+
+    fn draw(&self, path: &Path, picture: &RgbImage) -> Result<Drawn, Error> {
+        let info = &self.loaded.info;
+        let queries = self.queries_in(picture)?;
+        let stages = self.attention(picture);
+        let maps = &stages[self.stage][self.block];
+        // The same part of the picture, with more pixels.
+        let at = |side| EvalTransform { img_size: side, ..info.transform }.apply_u8(picture);
+        let shown_picture = at(SIDE);
+        let rows: Vec<_> = queries
+            .iter()
+            .map(|&query| draw_attention(&shown_picture, maps, query, self.head))
+            .collect();
+        let pictures = std::slice::from_ref(picture);
+        let best = predict(&self.loaded.model, pictures, &info.transform, 1, self.device);
+        let Prediction { class, probability } = best[0][0];
+        let class = class_label(&info.classes[class]).to_owned();
+        let title = match path.file_name() {
+            Some(name) if path.as_os_str() != STDIN => name.to_string_lossy(),
+            _ => "standard input".into(),
+        };
+        let page = attention_page(&Page {
+            title: &title,
+            subtitle: &format!("{}: {class}, {:.1} %", info.model, 100.0 * probability),
+            picture: &at(PAGE_SIDE),
+            stages: &stages,
+        });
+        Ok(Drawn {
+            rows: below_each_other(&rows),
+            heat_map: draw_heat_map(&shown_picture, maps, queries[0], self.head),
+            page,
+            class,
+            probability,
+        })
+    }
+
+    /// The queries in what the model sees; without any the middle of it.
+    fn queries_in(&self, picture: &RgbImage) -> Result<Vec<[f64; 2]>, Error> {
+        if self.queries.is_empty() {
+            return Ok(vec![[0.5, 0.5]]);
+        }
+        let transform = &self.loaded.info.transform;
+        let locate = |&[x, y]: &[u32; 2]| {
+            let middle = [f64::from(x) + 0.5, f64::from(y) + 0.5];
+            let place = transform.locate(middle, picture.dimensions());
+            let is_seen = place.iter().all(|along| (0.0..1.0).contains(along));
+            is_seen.then_some(place).ok_or_else(|| {
+                let [[left, right], [top, bottom]] = transform.seen(picture.dimensions());
+                let reason = format!(
+                    "the model does not see {x},{y}: of this picture it sees {left} to {right} from the \
+                     left and {top} to {bottom} from above"
+                );
+                Error::option("query", reason)
+            })
+        };
+        self.queries.iter().map(locate).collect()
+    }
+
+    /// That of each block of each stage.
+    fn attention(&self, picture: &RgbImage) -> [Vec<AttentionMaps>; 4] {
+        let transform = &self.loaded.info.transform;
+        let size = transform.img_size;
+        let input = TensorData::new(transform.apply(picture), [1, 3, size, size]);
+        let input = Tensor::from_data(input, self.device);
+        let (_, traces) = self.loaded.model.backbone.forward_traced(input);
+        traces.map(|blocks| blocks.iter().map(|trace| AttentionMaps::new(trace, 0)).collect())
+    }
+}
+
+fn below_each_other(rows: &[RgbImage]) -> RgbImage {
+    let (width, height) = rows[0].dimensions();
+    let pixels = rows.iter().flat_map(|row| row.as_raw()).copied().collect();
+    RgbImage::from_raw(width, height * rows.len() as u32, pixels).expect("rows of one size")
+}
+
+/// A name after that of the picture, which none of the others has.
+fn free_name(path: &Path, taken: &BTreeSet<String>) -> String {
+    let stem = match path.file_stem() {
+        Some(stem) if path.as_os_str() != STDIN => stem.to_string_lossy().into_owned(),
+        _ => "stdin".to_owned(),
+    };
+    let numbered = (2..).map(|number| format!("{stem}_{number}"));
+    let mut candidates = std::iter::once(stem.clone()).chain(numbered);
+    let is_free = |name: &String| name != SHEET && !taken.contains(name);
+    candidates.find(is_free).expect("numbers do not end")
+}

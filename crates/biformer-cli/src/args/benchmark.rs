@@ -84,7 +84,7 @@ pub enum Operator {
 }
 
 /// `224` or `200x336`.
-fn parse_size(text: &str) -> Result<[usize; 2], String> {
+pub(super) fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let (height, width) = text.split_once('x').unwrap_or((text, text));
     let side = |side: &str| side.parse().map_err(|_| "expected a size as in 224 or 200x336");
     Ok([side(height)?, side(width)?])

@@ -11,9 +11,9 @@ use biformer::data::{
     DataLoader, ErasingMode, ImageFolder, RandomErasing, Split, TrainTransform, split_folder,
 };
 use clap::ValueEnum;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Done, plural, print, shown};
+use super::{Done, plural, print, shown, size};
 use crate::args::{Bench, BenchmarkArgs, Operator, OperatorArgs, Precision};
 use crate::device;
 use crate::progress::say;
@@ -188,11 +188,6 @@ fn show_profile(rows: &[OperatorTime]) {
         let percent = 100.0 * share;
         say(format!("{class:<22} {calls:>6} {ms:>10.3} {percent:>6.1} % {gflops:>9}"));
     }
-}
-
-/// One side of a square, `HEIGHTxWIDTH` of anything else: as the flag takes it.
-fn size([height, width]: [usize; 2]) -> Value {
-    if height == width { height.into() } else { format!("{height}x{width}").into() }
 }
 
 /// A value as the flag takes it.

@@ -1,13 +1,16 @@
 //! `biformer info`
 
-use std::io::{Write, stdout};
+use std::io::{self, Write, stdout};
 
-use biformer::analysis::{LayerCost, classifier_costs};
-use biformer::classification::{ImageClassifierConfig, PRETRAINED, Pretrained};
+use biformer::Error;
+use biformer::analysis::{LayerCost, classifier_costs, map_sizes, optimal_n_win};
+use biformer::attention::{Attention, BraConfig};
+use biformer::classification::{ImageClassifier, ImageClassifierConfig, PRETRAINED, Pretrained};
 use biformer::models::{BiFormerConfig, MODEL_NAMES};
 use serde::Serialize;
+use serde_json::Value;
 
-use super::Done;
+use super::{Done, size};
 use crate::args::{Format, InfoArgs};
 use crate::device;
 
@@ -29,11 +32,15 @@ const PAPER_TOKEN_LABELING: [(&str, Paper); 2] = [
     ("biformer_base", (58.0, None, Some(85.4))),
 ];
 
+/// Pixels a side that can be counted.
+const SIDES: std::ops::RangeInclusive<usize> = 32..=8192;
+
+/// A model.
 #[derive(Serialize)]
 struct Row {
     model: String,
     token_labeling: bool,
-    img_size: usize,
+    img_size: Value,
     /// Counted from the built module, 1000 classes.
     params: usize,
     /// Counted from the built module.
@@ -43,66 +50,148 @@ struct Row {
     paper_top1: Option<f64>,
 }
 
+/// A layer of a model.
+#[derive(Serialize)]
+struct LayerRow<'a> {
+    model: &'a str,
+    layer: &'a str,
+    operator: String,
+    params: usize,
+    macs: usize,
+}
+
+/// A model that was built, and what its layers cost.
+struct Counted {
+    name: String,
+    model: ImageClassifier,
+    costs: Vec<LayerCost>,
+}
+
 pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
+    if !args.img_size.iter().all(|side| SIDES.contains(side)) {
+        let [low, high] = [SIDES.start(), SIDES.end()];
+        let reason = format!("must be {low} to {high} pixels, got {}", size(args.img_size));
+        return Err(Error::option("img-size", reason).into());
+    }
     let names = match args.models.as_slice() {
         [] => MODEL_NAMES.map(str::to_owned).to_vec(),
         names => names.to_vec(),
     };
-    let size = usize::from(args.img_size);
-    let rows = names
-        .iter()
-        .map(|name| row(name, args.token_labeling, size))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let counted: Vec<Counted> =
+        names.into_iter().map(|name| count(name, args)).collect::<anyhow::Result<_>>()?;
+    let rows: Vec<Row> = counted.iter().map(|counted| row(counted, args)).collect();
+    let layers: Vec<LayerRow> = match args.layers {
+        true => counted.iter().flat_map(layer_rows).collect(),
+        false => Vec::new(),
+    };
     let mut out = stdout().lock();
     match args.format {
-        Format::Table => print_table(&rows, size, &mut out)?,
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?,
-        Format::Csv => {
-            let mut csv = csv::Writer::from_writer(&mut out);
-            for row in &rows {
-                csv.serialize(row)?;
+        Format::Table => {
+            if args.layers {
+                print_layers(&layers, &mut out)?;
             }
-            csv.flush()?;
+            print_table(&rows, args, &mut out)?;
+            for counted in counted.iter().filter(|_| !args.models.is_empty()) {
+                print_regions(counted, args.img_size, &mut out)?;
+            }
+            print_weights(&mut out)?;
         }
+        format if args.layers => write_rows(&layers, format, &mut out)?,
+        format => write_rows(&rows, format, &mut out)?,
     }
     Ok(Done::Well)
 }
 
-fn row(name: &str, token_labeling: bool, size: usize) -> anyhow::Result<Row> {
-    let (config, paper) = match token_labeling {
-        true => (ImageClassifierConfig::token_labeling(name)?, PAPER_TOKEN_LABELING.as_slice()),
-        false => (ImageClassifierConfig::new(BiFormerConfig::from_name(name)?), PAPER.as_slice()),
+fn count(name: String, args: &InfoArgs) -> anyhow::Result<Counted> {
+    let mut config = match args.token_labeling {
+        true => ImageClassifierConfig::token_labeling(&name)?,
+        false => ImageClassifierConfig::new(BiFormerConfig::from_name(&name)?),
     };
+    if let Some(n_win) = args.n_win {
+        config.backbone.n_win = n_win.into();
+    }
+    if let Some(topks) = args.topk {
+        config.backbone.topks = topks;
+    }
     // Weights are drawn when they are used: a model that is only counted draws none.
-    let costs = classifier_costs(&config.init(&device::parse("cpu")?), [size, size]);
-    let sum = |part: fn(&LayerCost) -> usize| costs.iter().map(part).sum::<usize>();
-    let paper = paper.iter().find(|(paper, _)| *paper == name).map(|(_, figures)| *figures);
-    Ok(Row {
-        model: name.to_owned(),
-        token_labeling,
-        img_size: size,
+    let model = config.init(&device::parse("cpu")?);
+    let costs = classifier_costs(&model, args.img_size);
+    Ok(Counted { name, model, costs })
+}
+
+fn row(counted: &Counted, args: &InfoArgs) -> Row {
+    let paper = if args.token_labeling { PAPER_TOKEN_LABELING.as_slice() } else { &PAPER };
+    let paper = paper.iter().find(|(paper, _)| *paper == counted.name).map(|(_, figures)| *figures);
+    let sum = |part: fn(&LayerCost) -> usize| counted.costs.iter().map(part).sum::<usize>();
+    Row {
+        model: counted.name.clone(),
+        token_labeling: args.token_labeling,
+        img_size: size(args.img_size),
         params: sum(|cost| cost.params),
         gmacs: sum(|cost| cost.macs) as f64 / 1e9,
         paper_params_m: paper.map(|(params, ..)| params),
         paper_gmacs: paper.and_then(|(_, gmacs, _)| gmacs),
         paper_top1: paper.and_then(|(.., top1)| top1),
+    }
+}
+
+fn layer_rows(counted: &Counted) -> impl Iterator<Item = LayerRow<'_>> {
+    counted.costs.iter().map(|LayerCost { name, class, params, macs }| LayerRow {
+        model: &counted.name,
+        layer: name,
+        operator: class.to_string(),
+        params: *params,
+        macs: *macs,
     })
 }
 
-fn print_table(rows: &[Row], size: usize, out: &mut impl Write) -> std::io::Result<()> {
+fn write_rows(rows: &[impl Serialize], format: Format, out: &mut impl Write) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?);
+    }
+    let mut csv = csv::Writer::from_writer(out);
+    for row in rows {
+        csv.serialize(row)?;
+    }
+    Ok(csv.flush()?)
+}
+
+fn print_layers(layers: &[LayerRow], out: &mut impl Write) -> io::Result<()> {
+    for layers in layers.chunk_by(|a, b| a.model == b.model) {
+        let header = ("operator", "parameters", "MACs", "share");
+        let total = layers.iter().map(|layer| layer.macs).sum::<usize>() as f64;
+        let (operator, params, macs, share) = header;
+        writeln!(out, "{:<36} {operator:<22} {params:>12} {macs:>14} {share:>7}", layers[0].model)?;
+        for LayerRow { layer, operator, params, macs, .. } in layers {
+            let (params, count) = (thousands(*params), thousands(*macs));
+            let share = 100.0 * *macs as f64 / total;
+            writeln!(out, "{layer:<36} {operator:<22} {params:>12} {count:>14} {share:>5.1} %")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn print_table(rows: &[Row], args: &InfoArgs, out: &mut impl Write) -> io::Result<()> {
     let number = |value: Option<f64>, unit: &str| {
         value.map_or("–".to_owned(), |value| format!("{value:.1}{unit}"))
     };
-    let at = format!("GMACs @{size}");
+    let [height, width] = args.img_size;
+    let side = if height == width { height.to_string() } else { format!("{height}x{width}") };
     writeln!(
         out,
-        "{:<18} {:>12} {:>12}   paper: {:>7} {:>10} {:>6}",
-        "model", "parameters", at, "params", "GMACs @224", "top-1"
+        "{:<18} {:>12} {:>14}   paper: {:>7} {:>10} {:>6}",
+        "model",
+        "parameters",
+        format!("GMACs @{side}"),
+        "params",
+        "GMACs @224",
+        "top-1"
     )?;
     for row in rows {
         writeln!(
             out,
-            "{:<18} {:>12} {:>12.3}          {:>7} {:>10} {:>6}",
+            "{:<18} {:>12} {:>14.3}          {:>7} {:>10} {:>6}",
             row.model,
             thousands(row.params),
             row.gmacs,
@@ -111,10 +200,41 @@ fn print_table(rows: &[Row], size: usize, out: &mut impl Write) -> std::io::Resu
             number(row.paper_top1, "")
         )?;
     }
-    writeln!(
-        out,
-        "1000 classes; counted from the built modules: products, convolutions and norms."
-    )?;
+    writeln!(out, "1000 classes; counted from the built modules: products, convolutions and norms.")
+}
+
+/// How the map of each stage is cut, and how Eq. 9 would cut it.
+fn print_regions(
+    Counted { name, model, .. }: &Counted,
+    img_size: [usize; 2],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    writeln!(out, "\n{name}")?;
+    for (i, size) in map_sizes(&model.backbone, img_size).into_iter().enumerate() {
+        let [height, width] = size;
+        write!(out, "stage {}  {:>9} tokens", i + 1, format!("{height} × {width}"))?;
+        match &model.backbone.stages[i].blocks[0].attn {
+            Attention::Bra(attention) => {
+                let BraConfig { topk, .. } = attention.config;
+                let grid = attention.config.grid(height, width);
+                writeln!(
+                    out,
+                    "  {} × {} regions of {} × {}, k = {topk}: {} keys a query; S of Eq. 9: {:.1}",
+                    grid.rows,
+                    grid.cols,
+                    grid.region_height,
+                    grid.region_width,
+                    topk.min(grid.regions()) * grid.tokens(),
+                    optimal_n_win(size, topk)
+                )?;
+            }
+            Attention::Full(_) => writeln!(out, "  all {} keys for each query", height * width)?,
+        }
+    }
+    Ok(())
+}
+
+fn print_weights(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\nbuilt-in weights (--checkpoint NAME)")?;
     for Pretrained { name, about, top1, .. } in PRETRAINED {
         writeln!(out, "{name:<26} top-1 {top1:.3}   {about}")?;

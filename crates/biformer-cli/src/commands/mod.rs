@@ -21,6 +21,7 @@ use biformer::classification::{LoadOptions, LoadedClassifier, Pretrained, load_c
 use biformer::data::EvalTransform;
 use biformer::weights::resolve;
 use burn::tensor::Device;
+use serde_json::Value;
 
 use crate::args::{CheckpointArgs, TransformArgs};
 use crate::progress::say;
@@ -82,6 +83,11 @@ fn next_free(folder: &str) -> PathBuf {
     let numbered = (2..).map(|number| PathBuf::from(format!("{folder}{number}")));
     let mut candidates = std::iter::once(PathBuf::from(folder)).chain(numbered);
     candidates.find(|path| !path.exists()).expect("numbers do not end")
+}
+
+/// One side of a square, `HEIGHTxWIDTH` of anything else: as the flag takes it.
+fn size([height, width]: [usize; 2]) -> Value {
+    if height == width { height.into() } else { format!("{height}x{width}").into() }
 }
 
 /// `count` of a thing, as a person writes it.

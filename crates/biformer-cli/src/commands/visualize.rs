@@ -22,8 +22,9 @@ use crate::progress::say;
 
 /// Side of a drawn picture in pixels.
 const SIDE: usize = 384;
-/// The same on the page.
+/// The same on a page, and on the contact sheet.
 const PAGE_SIDE: usize = 640;
+const TILE_SIDE: usize = 128;
 /// Heat maps in a row of the contact sheet.
 const COLUMNS: usize = 6;
 const SHEET: &str = "contact_sheet";
@@ -43,24 +44,23 @@ pub fn run(args: &VisualizeArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         if interrupted {
             break;
         }
-        let drawn = read(path).and_then(|picture| view.draw(path, &picture));
-        let drawn = match drawn {
-            Ok(drawn) => drawn,
-            Err(error) => {
-                say(format!("error: {}: {error}", shown(path)));
-                failures += 1;
-                continue;
+        match read(path).and_then(|picture| view.draw(path, &picture)) {
+            Ok(Drawn { rows, page, heat_map }) => {
+                let name = free_name(path, &drawings);
+                write_png(&output.join(format!("{name}.png")), &rows)?;
+                write_text(&output.join(format!("{name}.html")), &page)?;
+                drawings.insert(name);
+                heat_maps.push(heat_map);
             }
-        };
-        let name = free_name(path, &drawings);
-        write_png(&output.join(format!("{name}.png")), &drawn.rows)?;
-        write_text(&output.join(format!("{name}.html")), &drawn.page)?;
-        drawings.insert(name);
-        heat_maps.push(drawn);
+            Err(error) => {
+                say(format!("error: {error}"));
+                failures += 1;
+            }
+        }
     }
     if heat_maps.len() > 1 {
-        let tiles = heat_maps.iter().map(|Drawn { heat_map, class, probability, .. }| Tile {
-            image: heat_map,
+        let tiles = heat_maps.iter().map(|HeatMap { image, class, probability }| Tile {
+            image,
             label: None,
             prediction: class,
             probability: *probability,
@@ -93,9 +93,13 @@ pub fn run(args: &VisualizeArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
 struct Drawn {
     /// One for each query.
     rows: RgbImage,
-    /// That of the first query.
-    heat_map: RgbImage,
     page: String,
+    heat_map: HeatMap,
+}
+
+/// A tile of the contact sheet: the attention of the first query, and the best class.
+struct HeatMap {
+    image: RgbImage,
     class: String,
     probability: f32,
 }
@@ -144,16 +148,15 @@ impl<'a> View<'a> {
 
     fn draw(&self, path: &Path, picture: &RgbImage) -> Result<Drawn, Error> {
         let info = &self.loaded.info;
-        let queries = self.queries_in(picture)?;
+        let queries = self.queries_in(path, picture)?;
         let stages = self.attention(picture);
         let maps = &stages[self.stage][self.block];
         // The same part of the picture, with more pixels.
         let at = |side| EvalTransform { img_size: side, ..info.transform }.apply_u8(picture);
-        let shown_picture = at(SIDE);
-        let rows: Vec<_> = queries
-            .iter()
-            .map(|&query| draw_attention(&shown_picture, maps, query, self.head))
-            .collect();
+        let large = at(SIDE);
+        let rows = queries.iter().map(|&query| draw_attention(&large, maps, query, self.head));
+        let rows = below_each_other(&rows.collect::<Vec<_>>());
+        let image = draw_heat_map(&at(TILE_SIDE), maps, queries[0], self.head);
         let pictures = std::slice::from_ref(picture);
         let best = predict(&self.loaded.model, pictures, &info.transform, 1, self.device);
         let Prediction { class, probability } = best[0][0];
@@ -168,17 +171,11 @@ impl<'a> View<'a> {
             picture: &at(PAGE_SIDE),
             stages: &stages,
         });
-        Ok(Drawn {
-            rows: below_each_other(&rows),
-            heat_map: draw_heat_map(&shown_picture, maps, queries[0], self.head),
-            page,
-            class,
-            probability,
-        })
+        Ok(Drawn { rows, page, heat_map: HeatMap { image, class, probability } })
     }
 
     /// The queries in what the model sees; without any the middle of it.
-    fn queries_in(&self, picture: &RgbImage) -> Result<Vec<[f64; 2]>, Error> {
+    fn queries_in(&self, path: &Path, picture: &RgbImage) -> Result<Vec<[f64; 2]>, Error> {
         if self.queries.is_empty() {
             return Ok(vec![[0.5, 0.5]]);
         }
@@ -190,8 +187,9 @@ impl<'a> View<'a> {
             is_seen.then_some(place).ok_or_else(|| {
                 let [[left, right], [top, bottom]] = transform.seen(picture.dimensions());
                 let reason = format!(
-                    "the model does not see {x},{y}: of this picture it sees {left} to {right} from the \
-                     left and {top} to {bottom} from above"
+                    "the model does not see {x},{y} in `{}`: it sees {left} to {right} from the left and \
+                     {top} to {bottom} from above",
+                    shown(path)
                 );
                 Error::option("query", reason)
             })

@@ -57,6 +57,15 @@ pub fn bra_costs(attention: &BiLevelRoutingAttention, size: [usize; 2]) -> Vec<L
     counter.costs
 }
 
+/// Height and width of the map of each stage, in tokens, on pictures of `[height, width]` pixels.
+pub fn map_sizes(model: &BiFormer, mut size: [usize; 2]) -> [[usize; 2]; 4] {
+    let mut counter = Counter::default();
+    std::array::from_fn(|stage| {
+        size = counter.patch_embed("", &model.downsample_layers[stage], size);
+        size
+    })
+}
+
 #[derive(Default)]
 struct Counter {
     costs: Vec<LayerCost>,

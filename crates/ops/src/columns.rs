@@ -17,8 +17,11 @@ const CHUNK: usize = 1 << 15;
 
 /// What is summed, for each number of a matrix.
 pub(crate) trait Term: Copy + Sync {
-    /// How many numbers there are.
-    fn len(&self) -> usize;
+    /// Rows of the matrix.
+    ///
+    /// # Panics
+    /// If what goes by columns has not as many numbers.
+    fn rows(&self, columns: usize) -> usize;
 
     /// Adds a vector of terms to the sum.
     ///
@@ -59,8 +62,8 @@ impl Place {
 pub(crate) struct Value<'a>(pub &'a [f32]);
 
 impl Term for Value<'_> {
-    fn len(&self) -> usize {
-        self.0.len()
+    fn rows(&self, columns: usize) -> usize {
+        self.0.len() / columns
     }
 
     #[inline(always)]
@@ -79,8 +82,9 @@ pub(crate) struct Square<'a> {
 }
 
 impl Term for Square<'_> {
-    fn len(&self) -> usize {
-        self.x.len()
+    fn rows(&self, columns: usize) -> usize {
+        assert_eq!(self.center.len(), columns, "column_sums: a centre for each column");
+        self.x.len() / columns
     }
 
     #[inline(always)]
@@ -101,8 +105,9 @@ pub(crate) struct Product<'a> {
 }
 
 impl Term for Product<'_> {
-    fn len(&self) -> usize {
-        self.x.len().min(self.y.len())
+    fn rows(&self, columns: usize) -> usize {
+        assert_eq!(self.center.len(), columns, "column_sums: a centre for each column");
+        self.x.len().min(self.y.len()) / columns
     }
 
     #[inline(always)]
@@ -115,8 +120,11 @@ impl Term for Product<'_> {
 
 /// The sums over the rows of a matrix, one for each of its columns.
 pub(crate) fn column_sums(term: impl Term, columns: usize) -> Vec<f32> {
-    let rows = term.len() / columns.max(1);
-    let step = (CHUNK / columns.max(1)).max(1);
+    if columns == 0 {
+        return Vec::new();
+    }
+    let rows = term.rows(columns);
+    let step = (CHUNK / columns).max(1);
     let chunk = |chunk: usize| {
         let mut sums = vec![0.0; columns];
         let rows = chunk * step..((chunk + 1) * step).min(rows);

@@ -2,8 +2,12 @@
 
 use biformer::{Error, check_precision};
 use burn::tensor::Device;
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+use burn::tensor::DeviceType;
 
 use crate::args::{Precision, PrecisionArgs};
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+use crate::host;
 
 /// Backends that a cargo feature of the same name builds in.
 const GPU: [&str; 4] = ["cuda", "vulkan", "wgpu", "metal"];
@@ -25,13 +29,13 @@ pub fn parse(name: &str) -> Result<Device, Error> {
     match kind {
         "cpu" if index.is_none() => Ok(Device::flex()),
         #[cfg(feature = "cuda")]
-        "cuda" => Ok(untested(kind, Device::cuda(index.unwrap_or(0)))),
+        "cuda" => Ok(gpu(kind, DeviceType::Cuda, index, |i| Device::cuda(i.unwrap_or(0)))),
         #[cfg(feature = "vulkan")]
-        "vulkan" => Ok(untested(kind, Device::vulkan(wgpu_kind(index)))),
+        "vulkan" => Ok(gpu(kind, DeviceType::Vulkan, index, |i| Device::vulkan(wgpu_kind(i)))),
         #[cfg(feature = "wgpu")]
-        "wgpu" => Ok(untested(kind, Device::wgpu(wgpu_kind(index)))),
+        "wgpu" => Ok(gpu(kind, DeviceType::Wgpu, index, |i| Device::wgpu(wgpu_kind(i)))),
         #[cfg(feature = "metal")]
-        "metal" => Ok(untested(kind, Device::metal(wgpu_kind(index)))),
+        "metal" => Ok(gpu(kind, DeviceType::Metal, index, |i| Device::metal(wgpu_kind(i)))),
         _ if GPU.contains(&kind) => {
             let build = format!("build with `cargo build --release --features {kind}`");
             Err(Error::option("device", format!("{kind} is not built in; {build}")))
@@ -55,13 +59,23 @@ pub fn precision(args: &PrecisionArgs, device: &Device) -> Result<biformer::Prec
     check_precision(precision, device).map(|()| precision)
 }
 
-/// On a software Vulkan device probabilities differed from those of the CPU.
+/// The device of that index. Without one, processes that share a host take its devices in turns.
 #[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
-fn untested(kind: &str, device: Device) -> Device {
+fn gpu(
+    name: &str,
+    kind: DeviceType,
+    index: Option<usize>,
+    of_index: impl FnOnce(Option<usize>) -> Device,
+) -> Device {
+    // On a software Vulkan device probabilities differed from those of the CPU.
     crate::progress::say(format!(
-        "warning: {kind} is not yet tested against the CPU; do not rely on its results"
+        "warning: {name} is not yet tested against the CPU; do not rely on its results"
     ));
-    device
+    let turn = match index {
+        None => host::turn(|| Device::enumerate(kind).to_vec()),
+        Some(_) => None,
+    };
+    turn.unwrap_or_else(|| of_index(index))
 }
 
 /// Without an index, the device that the driver prefers, be it integrated or in software.

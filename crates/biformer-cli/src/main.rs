@@ -6,8 +6,8 @@
 mod args;
 mod commands;
 mod device;
+mod host;
 mod progress;
-mod threads;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -134,7 +134,7 @@ fn with_workers(
     command: impl FnOnce() -> anyhow::Result<commands::Done> + Send,
 ) -> anyhow::Result<commands::Done> {
     biformer::check_simd()?;
-    let threads = threads::share();
+    let threads = host::threads();
     rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK).build()?.install(command)
 }
 

@@ -1,4 +1,4 @@
-//! Threads of this process where several share a host.
+//! This process's share of a host: threads, and one of several GPUs.
 
 use std::thread::available_parallelism;
 
@@ -6,12 +6,16 @@ use std::thread::available_parallelism;
 const LOCAL_SIZE: &str = "OMPI_COMM_WORLD_LOCAL_SIZE";
 const BOUND: &str = "OMPI_MCA_orte_bound_at_launch";
 
+/// Which of the processes on this host this one is; set by Open MPI, or by Slurm's `srun`.
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+const LOCAL_RANKS: [&str; 2] = ["OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"];
+
 /// Set by people; Rayon's own.
 const THREADS: &str = "RAYON_NUM_THREADS";
 
 /// How many threads are to compute, and how many are to load pictures: 0 leaves it to Rayon, which
 /// takes `RAYON_NUM_THREADS` or a thread for each processor that it may use.
-pub fn share() -> usize {
+pub fn threads() -> usize {
     let local = std::env::var(LOCAL_SIZE).ok().and_then(|size| size.parse().ok());
     match local {
         Some(processes) if processes > 1 && std::env::var_os(THREADS).is_none() => {
@@ -23,6 +27,17 @@ pub fn share() -> usize {
         }
         _ => 0,
     }
+}
+
+/// The one of `devices` that is this process's turn, if a launcher says which of the processes on
+/// this host it is.
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+pub fn turn<D>(devices: impl FnOnce() -> Vec<D>) -> Option<D> {
+    let rank = |name| std::env::var(name).ok()?.parse::<usize>().ok();
+    let rank = LOCAL_RANKS.into_iter().find_map(rank)?;
+    let mut devices = devices();
+    let turn = rank.checked_rem(devices.len())?;
+    Some(devices.swap_remove(turn))
 }
 
 fn share_of(host: usize, processes: usize, available: usize) -> usize {

@@ -36,7 +36,7 @@ pub use self::image::{MAX_FILE_BYTES, MAX_PIXELS, decode, decode_bytes, is_image
 pub use color_jitter::color_jitter;
 pub use image_folder::{ImageFolder, Split, split_folder};
 pub use label_map::{LABEL_MAP_TOPK, LabelMap, LabelMaps, LabelMapsInfo};
-pub use loader::{Batch, DataLoader, Sample, Transform};
+pub use loader::{Batch, Batches, DataLoader, Example, Sample, Transform};
 pub use mix_token::{MixToken, token_label_targets};
 pub use mixup::{Mix, Mixup, MixupMode, mix_pictures, mixup_rng, soft_targets};
 pub use picture::Picture;
@@ -45,7 +45,7 @@ pub use random_erasing::{ErasingMode, RandomErasing};
 pub use resample::{Filter, resize};
 pub use shard::Shard;
 pub use transforms::{EvalTransform, Framing, Normalize, TrainTransform};
-pub use workers::Batches;
+pub use workers::{Loaded, Loading};
 
 /// A picture of 8-bit RGB pixels: the `image` crate's type, so that callers need not name that crate.
 pub use ::image::RgbImage;

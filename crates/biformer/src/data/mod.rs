@@ -7,7 +7,8 @@
 //! [`RandAugment`], [`color_jitter`](color_jitter()) and [`RandomErasing`] are parts of training;
 //! [`LabelMap`] holds what token labeling learns from beside the picture.
 //! [`resize`] and [`pil_ops`] give the pixels that Pillow gives, because the published weights
-//! were trained on Pillow's pixels. [`shapes`] draws a data set of its own. This module knows
+//! were trained on Pillow's pixels. [`segmentation`] is the same for pictures with a class for each pixel.
+//! [`shapes`] draws a data set of its own. This module knows
 //! files and pictures; it knows no tensor, no device and no model.
 
 mod archive;
@@ -26,6 +27,7 @@ mod rand_augment;
 mod random_erasing;
 mod resample;
 mod resize_passes;
+pub mod segmentation;
 pub mod shapes;
 mod shard;
 mod transforms;

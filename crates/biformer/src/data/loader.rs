@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use super::workers::{Epoch, Loaded, Loading, Part, View};
+use super::workers::{Epoch, Loaded, Loading, Part, View, Viewed};
 use super::{Picture, RgbImage, Shard};
 use crate::Result;
 
@@ -149,7 +149,7 @@ impl<E: Example> DataLoader<E> {
         views: &[View],
         epoch: usize,
         transform: impl Fn(&E, &E::Decoded, &mut StdRng) -> Result<T>,
-    ) -> Vec<Result<T, (PathBuf, String)>> {
+    ) -> Vec<Viewed<T>> {
         let example = &self.samples[views[0].picture];
         let decoded = example.decode();
         let look = |&View { picture, repeat }: &View| match &decoded {

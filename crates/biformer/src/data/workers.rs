@@ -46,7 +46,7 @@ pub(super) struct Epoch<T> {
 type Read<T> = dyn Fn(&[View]) -> Vec<Viewed<T>> + Send + Sync;
 
 /// What became of a view; or of which picture nothing did, and why.
-type Viewed<T> = Result<T, (PathBuf, String)>;
+pub(super) type Viewed<T> = Result<T, (PathBuf, String)>;
 
 /// What was loaded of a batch.
 #[derive(Clone, Debug)]

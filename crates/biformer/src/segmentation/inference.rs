@@ -113,8 +113,8 @@ const BAND: usize = 1 << 24;
 ///
 /// # Errors
 /// [`Error::Option`] if an option is out of its range, the picture would be larger than
-/// [`MAX_WINDOW_PIXELS`] for the model (in windows, [`MAX_PIXELS`]), or the model says NaN or tells more
-/// than 255 classes.
+/// [`MAX_WINDOW_PIXELS`] for the model (in windows, [`MAX_PIXELS`]), or the scores of the model are no
+/// numbers or of more than 255 classes.
 pub fn segment(
     model: &Model<'_>,
     image: &RgbImage,
@@ -123,30 +123,33 @@ pub fn segment(
 ) -> Result<SegMap> {
     options.check()?;
     options.check_sizes(image)?;
-    let mut looks = Vec::new();
+    let (height, width) = (image.height() as usize, image.width() as usize);
+    let look = |picture| -> Result<_> {
+        let windows = Windows::new(model, picture, options.slide, device)?;
+        Ok(Resized::new(windows, [height, width]))
+    };
+    let (mut looks, mut mirrored) = (Vec::new(), Vec::new());
     for &ratio in &options.ratios {
         let picture = options.resize.apply(image, ratio);
         if options.flip {
-            looks.push(
-                Look::new(model, flip_horizontal(&picture), image, options, device)?.mirrored(),
-            );
+            looks.push(look(flip_horizontal(&picture))?);
+            mirrored.push(true);
         }
-        looks.push(Look::new(model, picture, image, options, device)?);
+        looks.push(look(picture)?);
+        mirrored.push(false);
     }
-    let classes = looks[0].scores.classes();
+    let classes = looks[0].classes();
     if classes > usize::from(u8::MAX) {
         return Err(Error::option("model", format!("tells {classes} classes, 255 are the limit")));
     }
-    let (height, width) = (image.height() as usize, image.width() as usize);
-    let row_scores: usize = looks.iter().map(|look| look.scores.row_cost()).sum();
+    let row_scores: usize = looks.iter().map(Resized::row_cost).sum();
     let band_height = (BAND / row_scores).max(1);
-    let mirrored: Vec<bool> = looks.iter().map(|look| look.mirrored).collect();
     let mut map = SegMap::new(image.width(), image.height());
     for (band, output) in map.chunks_mut(band_height * width).enumerate() {
         let top = band * band_height;
         let rows = top..height.min(top + band_height);
-        let scores: Vec<Vec<f32>> =
-            looks.iter_mut().map(|look| look.scores.rows(rows.clone())).collect::<Result<_>>()?; // [rows, classes, width]
+        let scores = looks.iter_mut().map(|look| look.rows(rows.clone()));
+        let scores: Vec<Vec<f32>> = scores.collect::<Result<_>>()?; // [rows, classes, width] each
         output.par_chunks_exact_mut(width).enumerate().for_each(|(row, output)| {
             let length = classes * width;
             let lines = scores.iter().map(|scores| &scores[row * length..(row + 1) * length]);
@@ -163,31 +166,6 @@ pub fn segment(
         });
     }
     Ok(map)
-}
-
-/// A picture at one size, as it is or mirrored.
-struct Look<'a> {
-    /// At the size of the picture.
-    scores: Resized<Windows<'a>>,
-    mirrored: bool,
-}
-
-impl<'a> Look<'a> {
-    fn new(
-        model: &'a Model<'a>,
-        picture: RgbImage,
-        original: &RgbImage,
-        options: &Inference,
-        device: &'a Device,
-    ) -> Result<Self> {
-        let windows = Windows::new(model, picture, options.slide, device)?;
-        let size = [original.height() as usize, original.width() as usize];
-        Ok(Self { scores: Resized::new(windows, size), mirrored: false })
-    }
-
-    fn mirrored(self) -> Self {
-        Self { mirrored: true, ..self }
-    }
 }
 
 /// Adds the softmax of a row, turned back if the row is mirrored.

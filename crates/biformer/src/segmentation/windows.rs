@@ -81,8 +81,9 @@ impl<'a> Windows<'a> {
         let scores = (self.model)(Tensor::from_data(values, self.device));
         let [_, classes, height, width] = scores.dims();
         let values: Vec<f32> = scores.into_data_as::<f32>().try_into_vec().expect("float32 scores");
-        if values.iter().any(|score| score.is_nan()) {
-            let reason = "says NaN of a picture; its weights are broken, or the numbers too short";
+        if !values.iter().all(|score| score.is_finite()) {
+            let reason =
+                "gives scores that are no numbers (NaN or infinite); its weights are broken";
             return Err(Error::option("model", reason));
         }
         Ok(ScoreMap { shape: [classes, height, width], values })

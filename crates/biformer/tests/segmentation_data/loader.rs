@@ -34,7 +34,9 @@ fn shapes() -> (TempDir, SegmentationFolder) {
 
 #[test]
 fn a_generated_set_has_a_shape_in_each_picture() {
-    let (_folder, set) = shapes();
+    let (folder, set) = shapes();
+    let again = write_segmentation_folder(folder.path(), &ShapesConfig::default());
+    assert!(again.unwrap_err().to_string().contains("holds `images` already"));
     assert_eq!((set.samples.len(), set.set.classes.len()), (16, 1 + CLASSES.len()));
     let counts = set.count_pixels().unwrap();
     assert_eq!(counts.iter().sum::<u64>(), 16 * 64 * 64);

@@ -119,7 +119,7 @@ pub fn render_split(config: &ShapesConfig, split: Split) -> Vec<(RgbImage, usize
 /// If `root` already holds a `train` or `val` folder (old pictures would mix with the new
 /// ones), or if a file cannot be written.
 pub fn write_image_folder(root: &Path, config: &ShapesConfig) -> Result<()> {
-    refuse_folders(root, &["train", "val"])?;
+    refuse_old(root, &["train", "val"])?;
     for split in [Split::Train, Split::Val] {
         for class in CLASSES {
             create_folder(&root.join(split.name()).join(class))?;
@@ -137,9 +137,9 @@ pub fn write_image_folder(root: &Path, config: &ShapesConfig) -> Result<()> {
 /// the `dataset.toml` that describes it.
 ///
 /// # Errors
-/// As [`write_image_folder`], of the folders `images` and `labels`.
+/// As [`write_image_folder`], of `images`, `labels` and `dataset.toml`.
 pub fn write_segmentation_folder(root: &Path, config: &ShapesConfig) -> Result<()> {
-    refuse_folders(root, &["images", "labels"])?;
+    refuse_old(root, &["images", "labels", "dataset.toml"])?;
     let classes = ["background"].into_iter().chain(CLASSES).collect::<Vec<_>>();
     let palette = voc_palette(classes.len());
     for split in [Split::Train, Split::Val] {
@@ -163,10 +163,10 @@ pub fn write_segmentation_folder(root: &Path, config: &ShapesConfig) -> Result<(
 }
 
 /// Old pictures would mix with the new ones.
-fn refuse_folders(root: &Path, names: &[&str]) -> Result<()> {
+fn refuse_old(root: &Path, names: &[&str]) -> Result<()> {
     match names.iter().find(|name| root.join(name).exists()) {
         Some(name) => {
-            let reason = format!("holds a `{name}` folder already; remove it first");
+            let reason = format!("holds `{name}` already; remove it first");
             Err(Error::dataset(root, reason))
         }
         None => Ok(()),

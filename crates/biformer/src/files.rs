@@ -45,6 +45,18 @@ pub fn write_atomically(
     fill_and_rename().map_err(|source| Error::io("write", path, source))
 }
 
+/// Writes a CSV, whole or not at all.
+pub(crate) fn write_csv(
+    path: &Path,
+    write: impl FnOnce(&mut csv::Writer<&mut dyn Write>) -> Result<(), csv::Error>,
+) -> Result<()> {
+    write_atomically(path, |file| {
+        let mut csv = csv::Writer::from_writer(file as &mut dyn Write);
+        write(&mut csv).map_err(io::Error::from)?;
+        csv.flush()
+    })
+}
+
 /// Renaming over a device such as `/dev/null` would replace it by a file, for the whole machine.
 fn refuse_special_file(path: &Path) -> Result<()> {
     match path.metadata() {

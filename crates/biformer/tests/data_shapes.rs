@@ -81,7 +81,7 @@ fn an_old_set_is_not_mixed_with_a_new_one() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("val")).unwrap();
     let error = write_image_folder(root.path(), &small()).unwrap_err();
-    assert!(error.to_string().contains("holds a `val` folder already"), "{error}");
+    assert!(error.to_string().contains("holds `val` already"), "{error}");
 }
 
 #[test]

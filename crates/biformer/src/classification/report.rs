@@ -1,12 +1,11 @@
 //! What evaluation found, as tables for spreadsheets and scripts.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::path::Path;
 
 use super::ConfusionMatrix;
 use crate::Result;
-use crate::files::write_atomically;
+use crate::files::write_csv;
 
 /// A confusion matrix with names, of the classes that occur as truth or as prediction.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,16 +70,5 @@ pub fn write_per_class_csv(
             ])?;
         }
         Ok(())
-    })
-}
-
-fn write_csv(
-    path: &Path,
-    write: impl FnOnce(&mut csv::Writer<&mut dyn Write>) -> Result<(), csv::Error>,
-) -> Result<()> {
-    write_atomically(path, |file| {
-        let mut csv = csv::Writer::from_writer(file as &mut dyn Write);
-        write(&mut csv).map_err(io::Error::from)?;
-        csv.flush()
     })
 }

@@ -5,6 +5,7 @@
 //! - 16-bit greyscale keeps its high byte; PIL clips every value above 255 to white.
 //! - The format is read from the content alone; a JPEG named `.png` is a JPEG.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -49,14 +50,29 @@ pub fn decode(path: &Path) -> Result<RgbImage> {
 /// # Shapes
 /// - output: `[height, width, 3]`, the size after the EXIF orientation
 pub fn decode_bytes(bytes: &[u8], name: &Path) -> Result<RgbImage> {
-    let format = picture_format(bytes, name)?;
-    let damaged = |error| {
-        let reason = format!(
-            "cannot be decoded as {format:?} ({error}); the file is damaged: copy or download it again"
-        );
-        Error::image(name, reason)
-    };
+    let (mut decoder, format) = decoder(bytes, name)?;
+    let orientation = orientation(&mut decoder);
+    let mut picture =
+        DynamicImage::from_decoder(decoder).map_err(|error| damaged(name, format, &error))?;
+    picture.apply_orientation(orientation);
+    Ok(to_rgb(picture))
+}
 
+/// Width and height of the picture at `path` as [`decode`] gives it, from its header alone.
+pub(super) fn picture_size(path: &Path) -> Result<(u32, u32)> {
+    let bytes = read_file(path)?;
+    let (mut decoder, _) = decoder(&bytes, path)?;
+    let (width, height) = decoder.dimensions();
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    Ok(match orientation(&mut decoder) {
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => (height, width),
+        _ => (width, height),
+    })
+}
+
+/// A decoder of a picture whose header is sound.
+fn decoder<'a>(bytes: &'a [u8], name: &Path) -> Result<(impl ImageDecoder + 'a, ImageFormat)> {
+    let format = picture_format(bytes, name)?;
     if format == ImageFormat::Jpeg && !jpeg_reaches_its_end(bytes) {
         let reason =
             "the JPEG is truncated: its end marker is missing; copy or download the file again";
@@ -66,14 +82,22 @@ pub fn decode_bytes(bytes: &[u8], name: &Path) -> Result<RgbImage> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_ALLOC);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let decoder = reader.into_decoder().map_err(|error| damaged(name, format, &error))?;
     check_size(decoder.dimensions(), format, bytes.len(), name)?;
+    Ok((decoder, format))
+}
 
-    // A broken EXIF block is no reason to refuse good pixels.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    picture.apply_orientation(orientation);
-    Ok(to_rgb(picture))
+/// A broken EXIF block is no reason to refuse good pixels.
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    decoder.orientation().unwrap_or(Orientation::NoTransforms)
+}
+
+/// What the `image` crate says of a file, with the cure.
+pub(super) fn damaged(name: &Path, format: ImageFormat, error: &dyn Display) -> Error {
+    let reason = format!(
+        "cannot be decoded as {format:?} ({error}); the file is damaged: copy or download it again"
+    );
+    Error::image(name, reason)
 }
 
 /// Whether the extension of `path` is one of `jpg`, `jpeg`, `png`, `webp`, `gif`, in any case.
@@ -82,7 +106,7 @@ pub fn is_image_file(path: &Path) -> bool {
     extension.is_some_and(|found| EXTENSIONS.iter().any(|known| found.eq_ignore_ascii_case(known)))
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let io_error = |source| Error::io("read", path, source);
     // Asked before opening: opening a named pipe would wait for ever.
     let metadata = fs::metadata(path).map_err(io_error)?;

@@ -107,7 +107,9 @@ impl Layout {
         let mut samples = Vec::new();
         for (index, class) in classes {
             let pictures = match &mut self {
-                Self::Disk(_) => pictures_below(&root.join(class))?,
+                Self::Disk(_) => {
+                    pictures_below(&root.join(class))?.into_iter().map(Picture::from).collect()
+                }
                 Self::Archive(classes) => classes.remove(class).unwrap_or_default(),
             };
             if pictures.is_empty() {
@@ -239,11 +241,11 @@ fn class_folders(root: &Path) -> Result<Vec<String>> {
 }
 
 /// The pictures in `folder` and in the folders within it, sorted.
-fn pictures_below(folder: &Path) -> Result<Vec<Picture>> {
+pub(super) fn pictures_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut pictures = Vec::new();
     collect_pictures(folder, &mut HashSet::new(), &mut pictures)?;
     pictures.sort();
-    Ok(pictures.into_iter().map(Picture::from).collect())
+    Ok(pictures)
 }
 
 /// Adds the pictures below `folder`; `seen` holds the true paths so far, against loops of links.

@@ -9,9 +9,34 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use super::workers::{Batches, Epoch, Part, View};
+use super::workers::{Epoch, Loaded, Loading, Part, View, Viewed};
 use super::{Picture, RgbImage, Shard};
 use crate::Result;
+
+/// What a data set lists and a thread reads: a picture, with what is known of it.
+pub trait Example: Send + Sync + 'static {
+    /// What its files hold.
+    type Decoded;
+
+    /// Names it in messages.
+    fn path(&self) -> &Path;
+
+    /// Reads its files.
+    fn decode(&self) -> Result<Self::Decoded>;
+}
+
+/// A picture with its class.
+impl Example for (Picture, usize) {
+    type Decoded = RgbImage;
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn decode(&self) -> Result<RgbImage> {
+        self.0.decode()
+    }
+}
 
 /// A batch of transformed pictures.
 #[derive(Clone, Debug, Default)]
@@ -49,9 +74,9 @@ pub type Transform = dyn Fn(&Path, &RgbImage, &mut StdRng) -> Result<Sample> + S
 
 /// Pictures in batches, epoch after epoch.
 #[derive(Clone, Debug)]
-pub struct DataLoader {
-    /// Each picture with its class.
-    pub samples: Vec<(Picture, usize)>,
+pub struct DataLoader<E = (Picture, usize)> {
+    /// What there is: each picture with its class, or with other truth.
+    pub samples: Vec<E>,
     /// Pictures in a batch, or in the shard's part of it.
     pub batch_size: usize,
     /// Whether the order is shuffled by seed and epoch, and an incomplete last batch left out
@@ -70,9 +95,9 @@ pub struct DataLoader {
     pub shard: Shard,
 }
 
-impl DataLoader {
+impl<E: Example> DataLoader<E> {
     /// The pictures in their order, each once.
-    pub fn new(samples: Vec<(Picture, usize)>, batch_size: usize) -> Self {
+    pub fn new(samples: Vec<E>, batch_size: usize) -> Self {
         Self {
             samples,
             batch_size,
@@ -99,8 +124,13 @@ impl DataLoader {
         self.batch_size * self.shard.size
     }
 
-    /// The batches of `epoch` from number `first` on.
-    pub fn epoch(self, epoch: usize, first: usize, transform: Box<Transform>) -> Batches {
+    /// What `transform` makes of the pictures of `epoch`, from batch number `first` on.
+    pub fn load<T: Send + 'static>(
+        self,
+        epoch: usize,
+        first: usize,
+        transform: impl Fn(&E, &E::Decoded, &mut StdRng) -> Result<T> + Send + Sync + 'static,
+    ) -> Loading<T> {
         let views = self.order(epoch);
         let (mut order, mut parts) = (Vec::new(), Vec::new());
         for whole in views.chunks(self.whole_batch()).take(self.batches()) {
@@ -108,7 +138,29 @@ impl DataLoader {
             order.extend(self.shard.places(whole.len()).into_iter().map(|place| whole[place]));
             parts.push(Part { views: start..order.len(), of: whole.len() });
         }
-        Batches::start(Epoch { loader: self, epoch, order, parts, transform }, first)
+        let workers = self.workers;
+        let read = Box::new(move |views: &[View]| self.read(views, epoch, &transform));
+        Loading::start(Epoch { order, parts, workers, read }, first)
+    }
+
+    /// Views of one picture, decoded once.
+    fn read<T>(
+        &self,
+        views: &[View],
+        epoch: usize,
+        transform: impl Fn(&E, &E::Decoded, &mut StdRng) -> Result<T>,
+    ) -> Vec<Viewed<T>> {
+        let example = &self.samples[views[0].picture];
+        let decoded = example.decode();
+        let look = |&View { picture, repeat }: &View| match &decoded {
+            Ok(decoded) => {
+                let mut rng = rng(self.seed, epoch, picture, repeat);
+                transform(example, decoded, &mut rng).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let named = |reason| (example.path().to_owned(), reason);
+        views.iter().map(|view| look(view).map_err(named)).collect()
     }
 
     /// What an epoch looks at, in order.
@@ -122,6 +174,34 @@ impl DataLoader {
             .into_iter()
             .flat_map(|picture| (0..repeats).map(move |repeat| View { picture, repeat }));
         views.take(self.samples.len()).collect()
+    }
+}
+
+impl DataLoader {
+    /// The batches of `epoch` from number `first` on.
+    pub fn epoch(self, epoch: usize, first: usize, transform: Box<Transform>) -> Batches {
+        Batches(self.load(epoch, first, move |(picture, label), image, rng| {
+            Ok((*label, transform(picture.path(), image, rng)?))
+        }))
+    }
+}
+
+/// The batches of one epoch in order.
+pub struct Batches(Loading<(usize, Sample)>);
+
+impl Iterator for Batches {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        let Loaded { samples, skipped, of } = self.0.next()?;
+        let mut batch = Batch { skipped, of, ..Batch::default() };
+        batch.pixels.reserve(samples.iter().map(|(_, sample)| sample.pixels.len()).sum());
+        for (label, Sample { pixels, token_targets }) in samples {
+            batch.pixels.extend_from_slice(&pixels);
+            batch.token_targets.extend_from_slice(&token_targets);
+            batch.labels.push(label);
+        }
+        Some(batch)
     }
 }
 

@@ -7,7 +7,8 @@
 //! [`RandAugment`], [`color_jitter`](color_jitter()) and [`RandomErasing`] are parts of training;
 //! [`LabelMap`] holds what token labeling learns from beside the picture.
 //! [`resize`] and [`pil_ops`] give the pixels that Pillow gives, because the published weights
-//! were trained on Pillow's pixels. [`shapes`] draws a data set of its own. This module knows
+//! were trained on Pillow's pixels. [`segmentation`] is the same for pictures with a class for each pixel.
+//! [`shapes`] draws a data set of its own. This module knows
 //! files and pictures; it knows no tensor, no device and no model.
 
 mod archive;
@@ -26,6 +27,7 @@ mod rand_augment;
 mod random_erasing;
 mod resample;
 mod resize_passes;
+pub mod segmentation;
 pub mod shapes;
 mod shard;
 mod transforms;
@@ -36,7 +38,7 @@ pub use self::image::{MAX_FILE_BYTES, MAX_PIXELS, decode, decode_bytes, is_image
 pub use color_jitter::color_jitter;
 pub use image_folder::{ImageFolder, Split, split_folder};
 pub use label_map::{LABEL_MAP_TOPK, LabelMap, LabelMaps, LabelMapsInfo};
-pub use loader::{Batch, DataLoader, Sample, Transform};
+pub use loader::{Batch, Batches, DataLoader, Example, Sample, Transform};
 pub use mix_token::{MixToken, token_label_targets};
 pub use mixup::{Mix, Mixup, MixupMode, mix_pictures, mixup_rng, soft_targets};
 pub use picture::Picture;
@@ -45,7 +47,7 @@ pub use random_erasing::{ErasingMode, RandomErasing};
 pub use resample::{Filter, resize};
 pub use shard::Shard;
 pub use transforms::{EvalTransform, Framing, Normalize, TrainTransform};
-pub use workers::Batches;
+pub use workers::{Loaded, Loading};
 
 /// A picture of 8-bit RGB pixels: the `image` crate's type, so that callers need not name that crate.
 pub use ::image::RgbImage;

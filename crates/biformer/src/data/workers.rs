@@ -8,10 +8,9 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
-
-use super::loader::{Batch, DataLoader, Sample, Transform, rng};
 
 /// Batches that wait ready, or are being loaded, while the model computes; more would only take memory.
 const AHEAD: usize = 3;
@@ -34,48 +33,62 @@ pub(super) struct Part {
 }
 
 /// All that an epoch is made of.
-pub(super) struct Epoch {
-    pub loader: DataLoader,
-    pub epoch: usize,
+pub(super) struct Epoch<T> {
     pub order: Vec<View>,
     /// One for each batch, in order.
     pub parts: Vec<Part>,
-    pub transform: Box<Transform>,
+    /// Threads; 0 is as many as compute.
+    pub workers: usize,
+    /// Reads views of one picture.
+    pub read: Box<Read<T>>,
 }
 
-/// The batches of one epoch in order.
-pub struct Batches {
-    shared: Arc<Shared>,
+type Read<T> = dyn Fn(&[View]) -> Vec<Viewed<T>> + Send + Sync;
+
+/// What became of a view; or of which picture nothing did, and why.
+pub(super) type Viewed<T> = Result<T, (PathBuf, String)>;
+
+/// What was loaded of a batch.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    /// What became of the pictures that could be read, in order.
+    pub samples: Vec<T>,
+    /// Pictures left out because they cannot be decoded, with the reason.
+    pub skipped: Vec<(PathBuf, String)>,
+    /// Pictures of the whole batch: those of the other shards and those left out among them.
+    pub of: usize,
+}
+
+/// The batches of one epoch in order, as threads load them.
+pub struct Loading<T> {
+    shared: Arc<Shared<T>>,
     next: usize,
 }
 
-struct Shared {
-    epoch: Epoch,
-    progress: Mutex<Progress>,
+struct Shared<T> {
+    epoch: Epoch<T>,
+    progress: Mutex<Progress<T>>,
     /// A batch was taken, or no more will be.
     room: Condvar,
     /// A picture was loaded.
     loaded: Condvar,
 }
 
-struct Progress {
+struct Progress<T> {
     /// The first view that nobody has begun to load.
     next_view: usize,
     /// Views loaded and not yet taken.
-    loaded: HashMap<usize, Loaded>,
+    loaded: HashMap<usize, Viewed<T>>,
     /// The first batch that was not taken.
     next_batch: usize,
     stopped: bool,
     panic: Option<Box<dyn Any + Send>>,
 }
 
-/// What became of a view, or why nothing did.
-type Loaded = Result<Sample, String>;
-
-impl Batches {
+impl<T: Send + 'static> Loading<T> {
     /// Starts the threads.
-    pub(super) fn start(epoch: Epoch, first: usize) -> Self {
-        let workers = match epoch.loader.workers {
+    pub(super) fn start(epoch: Epoch<T>, first: usize) -> Self {
+        let workers = match epoch.workers {
             0 => rayon::current_num_threads(),
             workers => workers,
         };
@@ -97,18 +110,24 @@ impl Batches {
     }
 }
 
-impl Iterator for Batches {
-    type Item = Batch;
+impl<T> Iterator for Loading<T> {
+    type Item = Loaded<T>;
 
-    fn next(&mut self) -> Option<Batch> {
+    fn next(&mut self) -> Option<Loaded<T>> {
         let part = self.shared.epoch.parts.get(self.next)?;
-        let loaded = self.shared.take_batch(part.views.clone());
+        let mut batch = Loaded { samples: Vec::new(), skipped: Vec::new(), of: part.of };
+        for viewed in self.shared.take_batch(part.views.clone()) {
+            match viewed {
+                Ok(sample) => batch.samples.push(sample),
+                Err(skipped) => batch.skipped.push(skipped),
+            }
+        }
         self.next += 1;
-        Some(self.shared.epoch.batch(part, loaded))
+        Some(batch)
     }
 }
 
-impl Drop for Batches {
+impl<T> Drop for Loading<T> {
     fn drop(&mut self) {
         if let Ok(mut progress) = self.shared.progress.lock() {
             progress.stopped = true;
@@ -117,47 +136,12 @@ impl Drop for Batches {
     }
 }
 
-impl Epoch {
-    /// Views of one picture, decoded once.
-    fn load(&self, views: Range<usize>) -> Vec<Loaded> {
-        let Self { loader, epoch, order, transform, .. } = self;
-        let (picture, _) = &loader.samples[order[views.start].picture];
-        let (path, image) = (picture.path(), picture.decode());
-        let look = |&View { picture, repeat }: &View| match &image {
-            Ok(image) => {
-                let mut rng = rng(loader.seed, *epoch, picture, repeat);
-                transform(path, image, &mut rng).map_err(|error| error.to_string())
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        order[views].iter().map(look).collect()
-    }
-
-    fn batch(&self, part: &Part, loaded: Vec<Loaded>) -> Batch {
-        let mut batch = Batch { of: part.of, ..Batch::default() };
-        for (view, loaded) in self.order[part.views.clone()].iter().zip(loaded) {
-            let (picture, label) = &self.loader.samples[view.picture];
-            match loaded {
-                Ok(Sample { pixels, token_targets }) => {
-                    if batch.pixels.is_empty() {
-                        batch.pixels.reserve(pixels.len() * part.views.len());
-                    }
-                    batch.pixels.extend_from_slice(&pixels);
-                    batch.token_targets.extend_from_slice(&token_targets);
-                    batch.labels.push(*label);
-                }
-                Err(reason) => batch.skipped.push((picture.path().to_owned(), reason)),
-            }
-        }
-        batch
-    }
-}
-
-impl Shared {
+impl<T> Shared<T> {
     /// What a thread does.
     fn work(&self) {
         while let Some(views) = self.next_views() {
-            let result = catch_unwind(AssertUnwindSafe(|| self.epoch.load(views.clone())));
+            let Epoch { order, read, .. } = &self.epoch;
+            let result = catch_unwind(AssertUnwindSafe(|| read(&order[views.clone()])));
             let mut progress = self.progress();
             match result {
                 Ok(loaded) => progress.loaded.extend(views.zip(loaded)),
@@ -186,7 +170,7 @@ impl Shared {
     }
 
     /// Waits for a batch.
-    fn take_batch(&self, views: Range<usize>) -> Vec<Loaded> {
+    fn take_batch(&self, views: Range<usize>) -> Vec<Viewed<T>> {
         let mut progress = self.progress();
         while !views.clone().all(|view| progress.loaded.contains_key(&view)) {
             // A thread that died must not pass for an epoch that has ended.
@@ -201,7 +185,7 @@ impl Shared {
         views.filter_map(|view| progress.loaded.remove(&view)).collect()
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, Progress<T>> {
         self.progress.lock().expect(HELD)
     }
 }

@@ -7,6 +7,7 @@ mod confusion_matrix;
 mod contact_sheet;
 mod page;
 mod routing;
+mod segmentation;
 mod text;
 
 pub use attention_maps::AttentionMaps;
@@ -15,6 +16,7 @@ pub use confusion_matrix::{Confusions, draw_confusions};
 pub use contact_sheet::{Tile, contact_sheet};
 pub use page::{Page, attention_page};
 pub use routing::{draw_attention, draw_heat_map};
+pub use segmentation::{draw_segmentation, overlay};
 
 use std::io::{Cursor, Write};
 use std::path::Path;

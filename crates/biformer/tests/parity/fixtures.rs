@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
 /// Families of files that must pass, by the start of the name: the test that takes them.
-const OWED: [(&str, &str); 20] = [
+const OWED: [(&str, &str); 21] = [
     ("bra_legacy_", "attention::bra_legacy"),
     ("bra_nchw_", "attention::bra_nchw"),
     ("attn_", "attention::full"),
@@ -30,6 +30,7 @@ const OWED: [(&str, &str); 20] = [
     ("train_ema", "training::ema"),
     ("train_mixup", "training::mixup"),
     ("train_losses", "training::losses"),
+    ("metric_miou", "metric_miou::segmentation::mean_iou"),
 ];
 
 /// The folder of the fixtures, and whether it was asked for by name.
@@ -110,6 +111,7 @@ pub struct Fixture {
     pub meta: Value,
     pub floats: StateDict,
     pub bytes: BTreeMap<String, (Vec<usize>, Vec<u8>)>,
+    pub doubles: BTreeMap<String, Vec<f64>>,
     ints: BTreeMap<String, (Vec<usize>, Vec<i64>)>,
 }
 
@@ -124,11 +126,13 @@ impl Fixture {
             meta,
             floats: Default::default(),
             bytes: Default::default(),
+            doubles: Default::default(),
             ints: Default::default(),
         };
         for (name, view) in file.tensors() {
             let (shape, data) = (view.shape().to_vec(), view.data());
             let four = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).expect("four bytes");
+            let eight = |bytes: &[u8]| <[u8; 8]>::try_from(bytes).expect("eight bytes");
             match view.dtype() {
                 safetensors::Dtype::F32 => {
                     let data = data.chunks(4).map(|b| f32::from_le_bytes(four(b))).collect();
@@ -138,8 +142,11 @@ impl Fixture {
                     let data = data.chunks(4).map(|b| i32::from_le_bytes(four(b)).into()).collect();
                     fixture.ints.insert(name, (shape, data));
                 }
+                safetensors::Dtype::F64 => {
+                    let data = data.chunks(8).map(|b| f64::from_le_bytes(eight(b))).collect();
+                    fixture.doubles.insert(name, data);
+                }
                 safetensors::Dtype::I64 => {
-                    let eight = |bytes: &[u8]| <[u8; 8]>::try_from(bytes).expect("eight bytes");
                     let data = data.chunks(8).map(|b| i64::from_le_bytes(eight(b))).collect();
                     fixture.ints.insert(name, (shape, data));
                 }

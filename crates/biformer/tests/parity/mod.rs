@@ -2,5 +2,6 @@ mod attention;
 mod checkpoints;
 mod fixtures;
 mod images;
+mod metric_miou;
 mod models;
 mod training;

@@ -18,5 +18,8 @@ mod outline;
 mod scene;
 mod surface;
 
-pub use dataset::{ShapesConfig, Split, render, render_split, write_image_folder};
+pub use dataset::{
+    ShapesConfig, Split, render, render_seg_map, render_split, write_image_folder,
+    write_segmentation_folder,
+};
 pub use outline::CLASSES;

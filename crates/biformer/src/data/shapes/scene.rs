@@ -108,6 +108,12 @@ impl Scene {
         let brightness = 1.0 + 0.12 * (x * self.light[0] + y * self.light[1]);
         color.map(|channel| channel * brightness)
     }
+
+    /// Whether the object is what is seen at `point`, when it is a `class`.
+    pub fn shows_object(&self, class: usize, point: Point) -> bool {
+        let hidden = self.occluder.as_ref().is_some_and(|bar| bar.distance(point) < 0.0);
+        self.pose.distance(class, point) < 0.0 && !hidden
+    }
 }
 
 impl Pose {

@@ -1,0 +1,6 @@
+mod files;
+mod folder;
+mod inference;
+mod loader;
+mod pictures;
+mod transform;

@@ -54,9 +54,9 @@ pub fn draw_log_charts(charts: &[LogChart]) -> RgbImage {
 fn draw_chart<'a>(panel: &Panel<'a>, chart: &LogChart) -> Drawn<'a> {
     let text = ("monospace", 16).into_font().color(&INK);
     let title = ("monospace", 16, FontStyle::Bold).into_font().color(&INK);
-    // A long legend takes half of the panel: nothing else should be there.
-    let room = if chart.series.len() > 4 { 100.0 } else { 1.0 };
     let [x, y] = [decades(chart, |point| point.0), decades(chart, |point| point.1)];
+    // A long legend takes half of the panel: nothing else should be there.
+    let room = if chart.series.len() > 4 { x.end / x.start } else { 1.0 };
     let ranges = [x.start..room * x.end, y];
     let [x, y] = ranges.clone();
     let mut axes = ChartBuilder::on(panel)

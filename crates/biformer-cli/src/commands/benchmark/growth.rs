@@ -21,7 +21,7 @@ struct Row {
     img_size: Value,
     tokens: usize,
     n_win: Option<usize>,
-    /// `measured`, or `extrapolated` by the exponents.
+    /// `measured`, or `extrapolated` by the exponent.
     times: &'static str,
     ms: f64,
     core_ms: Option<f64>,
@@ -74,7 +74,7 @@ pub(super) fn run(
         write_json(&folder.join("growth.json"), &object)?;
         write_csv(&folder.join("growth.csv"), &rows)?;
         write_png(&folder.join("growth.png"), &draw_growth(&found))?;
-        say(format!("\ngrowth.json, .csv and .png: {}", shown(folder)));
+        say(format!("\nwritten to {}", shown(folder)));
     }
     print(object)?;
     Ok(Done::Well)

@@ -86,16 +86,10 @@ pub fn run(args: &BenchmarkArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     if let Some(folder) = &args.output {
         write_json(&folder.join("benchmark.json"), &object)?;
         write_csv(&folder.join("benchmark.csv"), &rows)?;
-        let mut written = "benchmark.json and .csv";
-        if let (true, Some(roofs)) = (args.detail, &roofs) {
-            write_csv(&folder.join("roofline.csv"), &details.concat())?;
-            let titles: Vec<String> = rows.iter().map(Row::title).collect();
-            let titles = titles.iter().map(String::as_str);
-            let panels: Vec<_> = titles.zip(&measurements).collect();
-            write_png(&folder.join("roofline.png"), &draw_rooflines(&panels, roofs))?;
-            written = "benchmark.json and .csv, roofline.png and .csv";
+        if args.detail {
+            write_roofline(folder, &rows, &details.concat(), &measurements, roofs.as_ref())?;
         }
-        say(format!("\n{written}: {}", shown(folder)));
+        say(format!("\nwritten to {}", shown(folder)));
     }
     print(object)?;
     Ok(Done::Well)
@@ -108,8 +102,7 @@ fn check(args: &BenchmarkArgs) -> Result<()> {
         let reason = || format!("has no meaning with --bench {}", name(bench));
         if given && !benches.contains(&bench) { Err(Error::option(flag, reason())) } else { Ok(()) }
     };
-    let models = [Bench::Inference, Bench::Train];
-    needs("model", !args.model.is_empty(), &models)?;
+    needs("model", !args.model.is_empty(), &[Bench::Inference, Bench::Train])?;
     needs("detail", args.detail, &[Bench::Inference, Bench::Train, Bench::Operator])?;
     needs("compare", args.compare.is_some() && bench == Bench::Growth, &[])?;
     match (bench, &args.data) {
@@ -126,10 +119,9 @@ fn check(args: &BenchmarkArgs) -> Result<()> {
             return Err(Error::option("bench", reason));
         }
         needs("operator", operator.operator.is_some(), &[Bench::Operator])?;
-        if operator.operator == Some(Operator::Full) {
-            let reason = "full attention has no regions";
-            let has_regions = operator.n_win.or(operator.topk).is_some();
-            return if has_regions { Err(Error::option("operator", reason)) } else { Ok(()) };
+        let has_regions = operator.n_win.or(operator.topk).is_some();
+        if operator.operator == Some(Operator::Full) && has_regions {
+            return Err(Error::option("operator", "full attention has no regions"));
         }
     }
     if bench == Bench::Growth && args.batch_size.len() > 1 {
@@ -156,6 +148,22 @@ fn options(args: &BenchmarkArgs) -> Result<Benchmark> {
         device,
         ..defaults
     })
+}
+
+/// The picture only where there are roofs and something below them: not for training, nor off the CPU.
+fn write_roofline(
+    folder: &Path,
+    rows: &[Row],
+    details: &[DetailRow],
+    measurements: &[Measurement],
+    roofs: Option<&Roofs>,
+) -> Result<()> {
+    write_csv(&folder.join("roofline.csv"), details)?;
+    let is_known = details.iter().any(|detail| detail.gflops.is_some());
+    let Some(roofs) = roofs.filter(|_| is_known) else { return Ok(()) };
+    let titles: Vec<String> = rows.iter().map(Row::title).collect();
+    let panels: Vec<_> = titles.iter().map(String::as_str).zip(measurements).collect();
+    write_png(&folder.join("roofline.png"), &draw_rooflines(&panels, roofs))
 }
 
 fn write_json(path: &Path, object: &Value) -> Result<()> {

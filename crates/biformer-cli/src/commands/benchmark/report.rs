@@ -117,7 +117,7 @@ pub(super) struct DetailRow {
     calls: u64,
     ms: f64,
     share: f64,
-    gflops: Option<f64>,
+    pub gflops: Option<f64>,
     gbytes_per_second: Option<f64>,
     flop_per_byte: Option<f64>,
     bound_fraction: Option<f64>,

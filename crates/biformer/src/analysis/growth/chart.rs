@@ -36,11 +36,11 @@ fn chart(
             mark: Mark::LineWithDots,
             color,
         });
-        if of_attention().any(|point| point.extrapolated) {
-            let extrapolated = of_attention().filter(|point| point.extrapolated);
+        let extrapolated = of_attention().filter(|point| point.extrapolated).filter_map(place);
+        if extrapolated.clone().next().is_some() {
             series.push(LogSeries {
                 name: format!("{attention}, extrapolated"),
-                points: last.into_iter().chain(extrapolated).filter_map(place).collect(),
+                points: last.and_then(place).into_iter().chain(extrapolated).collect(),
                 mark: Mark::DashesWithRings,
                 color,
             });

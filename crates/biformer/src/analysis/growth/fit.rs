@@ -36,16 +36,10 @@ impl Exponents {
         }
     }
 
-    /// `point` with times that grow from those of `last` on.
+    /// `point` with a time of the whole attention that grows from that of `last` on.
     pub(super) fn extrapolate(&self, last: &GrowthPoint, point: GrowthPoint) -> GrowthPoint {
         let ratio = point.tokens as f64 / last.tokens as f64;
-        let core = last.core_ms.zip(self.core_ms);
-        GrowthPoint {
-            ms: last.ms * ratio.powf(self.ms),
-            core_ms: core.map(|(ms, exponent)| ms * ratio.powf(exponent)),
-            extrapolated: true,
-            ..point
-        }
+        GrowthPoint { ms: last.ms * ratio.powf(self.ms), extrapolated: true, ..point }
     }
 }
 
@@ -105,12 +99,13 @@ mod tests {
 
     #[test]
     fn extrapolation_follows_the_exponents_and_says_so() {
-        let (last, next) = (point(Growing::Full, 100, 3.0), point(Growing::Full, 400, 0.0));
+        let last = point(Growing::Full, 100, 3.0);
+        let next = GrowthPoint { core_ms: None, ..point(Growing::Full, 400, 0.0) };
         let (ms, core_ms, tokens) = (1.5, Some(2.0), [25, 100]);
         let exponents = Exponents { attention: Growing::Full, tokens, ms, core_ms, core_macs: 2.0 };
         let found = exponents.extrapolate(&last, next);
         assert!(found.extrapolated && !last.extrapolated);
-        assert_eq!((found.tokens, found.ms, found.core_ms), (400, 24.0, Some(24.0)));
+        assert_eq!((found.tokens, found.ms, found.core_ms), (400, 24.0, None));
         assert_eq!(found.core_macs, 160_000); // counted, not extrapolated
     }
 }

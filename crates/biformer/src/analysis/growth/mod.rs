@@ -78,13 +78,13 @@ pub struct GrowthPoint {
     /// The fastest run of the whole attention, with projections and LCE: other programs only slow it down.
     pub ms: f64,
     /// Of that, routing and attention (and the LCE that bi-level routing attention computes with
-    /// it); known on the CPU only.
+    /// it); known only where it is measured, on the CPU.
     pub core_ms: Option<f64>,
     /// Multiply-accumulates of the whole attention.
     pub macs: usize,
     /// Of those, of the operators of `core_ms`.
     pub core_macs: usize,
-    /// Whether the times come from the exponents and not from runs.
+    /// Whether the time comes from the exponent and not from runs.
     pub extrapolated: bool,
 }
 

@@ -24,6 +24,7 @@
 
 mod all_reduce;
 mod backend;
+mod bandwidth;
 mod batch_norm;
 mod columns;
 mod convolution;
@@ -46,6 +47,7 @@ mod simd;
 
 pub use all_reduce::{Reducer, all_reduce};
 pub use backend::{OpsBackend, is_cpu, is_fused};
+pub use bandwidth::memory_bandwidth;
 pub use batch_norm::{batch_norm, batch_norm_reference};
 pub use convolution::{
     ConvolutionOptions, Window, convolution, convolution_reference, convolution_weight,

@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::{Done, plural, print, shown, size};
-use crate::args::{Bench, BenchmarkArgs, Operator, OperatorArgs, Precision};
+use crate::args::{Bench, BenchmarkArgs, Operator, OperatorArgs};
 use crate::device;
 use crate::progress::say;
 
@@ -127,9 +127,6 @@ fn options(args: &BenchmarkArgs) -> anyhow::Result<Benchmark> {
     if !is_operator && args.operator.is_some() {
         let flags = "--operator, --dim, --num-heads, --n-win and --topk";
         return Err(Error::option("bench", format!("{flags} need --bench operator")).into());
-    }
-    if args.bench == Bench::Train && args.precision.precision != Precision::F32 {
-        return Err(Error::option("precision", "training computes in f32").into());
     }
     let device = device::parse(&args.device.device)?;
     let precision = device::precision(&args.precision, &device)?;

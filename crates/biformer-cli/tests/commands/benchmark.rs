@@ -86,7 +86,6 @@ fn what_cannot_be_measured() {
         ("--device tpu", ["tpu", "cpu"]),
         ("--dim 32", ["--dim", "need --bench operator"]),
         ("--bench train --img-size 8", ["img_size", "got 8x8"]),
-        ("--bench train --precision bf16", ["precision", "training computes in f32"]),
         ("--bench operator --operator conv", ["conv", "possible values: bra"]),
         ("--bench operator --model biformer_tiny", ["model", "no meaning with --bench operator"]),
         ("--bench operator --img-size 0x9", ["img_size", "got 0x9"]),

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 const BATCH: usize = 4;
 const SIDE: usize = 64;
 
-/// Loss and gradients by name of a step on pictures that `numbers` draws.
+/// Loss, and gradients by name, of a step on pictures that [`numbers`] draws.
 fn step(model: &ImageClassifier, precision: Precision) -> (f32, Vec<(String, Vec<f32>)>) {
     let device = Device::default().autodiff();
     let classes = model.num_classes();
@@ -40,6 +40,10 @@ fn norm(values: impl Iterator<Item = f32>) -> f64 {
     values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
 }
 
+/// A step has some 35 products one behind the other forward and as many backward. Each rounds both sides, by
+/// 2⁻⁹ / √3 at random, and hands on what came before: √70 · √2 · 1.1e-3 = 1.3 % of the gradients, and more
+/// where rounding routes a query to another region, or a sum over pixels nearly cancels. Measured on an
+/// EPYC: 4.2 % of all gradients, 20 % of those of one bias; the bounds are twice that.
 #[test]
 fn gradients_of_a_step_are_near_those_of_float32() {
     if let Err(reason) = Precision::Bf16.check() {
@@ -51,14 +55,19 @@ fn gradients_of_a_step_are_near_those_of_float32() {
     let model = load_classifier(path, &options, &device).expect("weights that ship").model;
     let (exact_loss, exact) = step(&model, Precision::F32);
     let (loss, found) = step(&model, Precision::Bf16);
-    eprintln!("loss {exact_loss} {loss}");
-    let difference = |a: &[f32], b: &[f32]| norm(a.iter().zip(b).map(|(a, b)| a - b));
-    let (mut errors, mut sizes) = (0.0, 0.0);
+    assert!(loss != exact_loss, "nothing was rounded");
+    assert!((loss / exact_loss - 1.0).abs() < 0.03, "loss {loss}, in float32 {exact_loss}");
+    let all = norm(exact.iter().flat_map(|(_, values)| values.iter().copied()));
+    let mut squares = 0.0;
     for ((key, exact), (other, found)) in exact.iter().zip(&found) {
         assert_eq!(key, other);
-        let (error, size) = (difference(found, exact), norm(exact.iter().copied()));
-        eprintln!("{key}: {}", error / size);
-        (errors, sizes) = (errors + error * error, sizes + size * size);
+        let error = norm(exact.iter().zip(found).map(|(exact, found)| found - exact));
+        // A bias in front of a batch norm has no gradient but what float32 leaves of it.
+        let bound = 0.4 * norm(exact.iter().copied()) + 1e-3 * all;
+        assert!(error <= bound, "{key}: off by {error}, more than {bound}");
+        squares += error * error;
     }
-    eprintln!("all: {}", (errors / sizes as f64).sqrt());
+    let error = squares.sqrt() / all;
+    eprintln!("gradients are off by {error}");
+    assert!(error < 0.085, "all gradients: off by {error}");
 }

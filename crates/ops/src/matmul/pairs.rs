@@ -16,10 +16,12 @@ use pulp::cast;
 
 use super::Block;
 use super::kernel::Step;
-use crate::simd::Simd;
+use crate::simd::{Simd, prefetch};
 
 /// Numbers, or pairs, of a vector.
 const LANES: usize = 16;
+/// Rows from those that are interleaved to those that are asked for.
+const ROWS_AHEAD: usize = 16;
 
 /// A pair of each side: sum + a₀ b₀ + a₁ b₁.
 #[derive(Clone, Copy)]
@@ -91,16 +93,20 @@ pub(super) fn pack(b: Block, inner: usize, columns: usize, panel: &mut [bf16]) {
     }
 }
 
-/// The two rows of a pair, of `[rows, columns]`; behind an odd number of rows comes an empty one.
+/// The two rows of a pair, of `[rows, columns]`; behind an odd number of rows comes an empty one. Asks for later
+/// rows: a part of each, far from the next, is a pattern that no processor foresees.
 fn two_rows(
     values: &[f32],
     stride: usize,
     pair: usize,
     [rows, columns]: [usize; 2],
 ) -> [&[f32]; 2] {
-    [2 * pair, 2 * pair + 1].map(|row| match row < rows {
-        true => &values[row * stride..][..columns],
-        false => &[],
+    [2 * pair, 2 * pair + 1].map(|row| {
+        prefetch(values.as_ptr().wrapping_add((row + ROWS_AHEAD) * stride), columns);
+        match row < rows {
+            true => &values[row * stride..][..columns],
+            false => &[],
+        }
     })
 }
 

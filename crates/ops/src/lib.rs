@@ -61,7 +61,7 @@ pub use linear::{
 };
 pub use parallel::keep_awake;
 pub use peak::peak_gflops;
-pub use precision::Precision;
+pub use precision::{Precision, autocast};
 pub use regions::RegionGrid;
 pub use routed_attention::{
     RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_lce,

@@ -240,7 +240,6 @@ fn what_cannot_be_measured() {
         ("--device tpu", ["tpu", "cpu"]),
         ("--dim 32", ["--dim", "need --bench operator"]),
         ("--bench train --img-size 8", ["img_size", "got 8x8"]),
-        ("--bench train --precision bf16", ["precision", "training computes in f32"]),
         ("--model biformer_nano biformer_huge", ["biformer_huge", "biformer_tiny"]),
         ("--img-size 64 16", ["img_size", "got 16x16"]),
         ("--batch-size", ["--batch-size", "value"]),

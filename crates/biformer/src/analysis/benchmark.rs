@@ -28,7 +28,7 @@ pub struct Benchmark {
     pub warmup: usize,
     /// Whether to record the time of each class of operators, in as many runs after the timed ones.
     pub profile: bool,
-    /// Of the products of forward passes; training steps are float32.
+    /// Of products with weights.
     pub precision: Precision,
     /// Where to compute.
     pub device: Device,
@@ -86,8 +86,9 @@ pub fn train_step(
 ) -> Result<Option<Measurement>> {
     let backbone = BiFormerConfig::from_name(model)?;
     options.check_for_model()?;
-    let Benchmark { batch_size, img_size: [height, width], .. } = options;
-    let recipe = Recipe { model: model.to_owned(), batch_size: *batch_size, ..Recipe::default() };
+    let &Benchmark { batch_size, img_size: [height, width], precision, .. } = options;
+    let amp = precision == Precision::Bf16;
+    let recipe = Recipe { model: model.to_owned(), batch_size, amp, ..Recipe::default() };
     let device = options.device.clone().autodiff();
     options.in_pool(|| {
         let style = backbone.key_style();
@@ -95,10 +96,10 @@ pub fn train_step(
         let classes = model.num_classes();
         let work = Work { costs: classifier_costs(&model, options.img_size), passes: 3 };
         let mut state = State::new(model, &recipe, style);
-        let images = random([*batch_size, 3, *height, *width], &device);
-        let labels: Vec<_> = (0..*batch_size).map(|picture| picture % classes).collect();
-        let targets = soft_targets(&labels, classes, recipe.smoothing, &[], [*height, *width]);
-        let targets = TensorData::new(targets, [*batch_size, classes]);
+        let images = random([batch_size, 3, height, width], &device);
+        let labels: Vec<_> = (0..batch_size).map(|picture| picture % classes).collect();
+        let targets = soft_targets(&labels, classes, recipe.smoothing, &[], [height, width]);
+        let targets = TensorData::new(targets, [batch_size, classes]);
         let targets = Tensor::from_data(targets, &device);
         measure(options, &work, stop, || {
             // The same batch again and again: a higher rate would soon leave the numbers.

@@ -13,7 +13,7 @@ use super::{ConvolutionOptions, Window};
 use crate::Precision;
 use crate::flex::{contiguous, leads_forward, tensor, values};
 use crate::linear;
-use crate::matmul::{self, Block, Epilogue, Matrix, Numbers, Panels, Rows};
+use crate::matmul::{self, Block, Epilogue, Matrix, Rows};
 
 /// Numbers of a chunk of patches for the gradient of the weight.
 const CHUNK: usize = 1 << 19;
@@ -40,14 +40,20 @@ pub(crate) fn forward(
     weight: &FlexTensor,
     bias: &FlexTensor,
     window: Window,
+    precision: Precision,
 ) -> FlexTensor {
     let [_, channels_out] = weight.layout().shape().dims();
     let options = ConvolutionOptions { window, channels_out, gelu: false };
-    fused(x, &linear::cpu::pack(weight, Precision::F32), bias, options)
+    fused(x, &linear::cpu::pack(weight, precision), bias, options)
 }
 
 /// Gradient of the weight: the patches, transposed, times the gradient of the output.
-pub(crate) fn backward_weight(x: &FlexTensor, grad: &FlexTensor, window: Window) -> FlexTensor {
+pub(crate) fn backward_weight(
+    x: &FlexTensor,
+    grad: &FlexTensor,
+    window: Window,
+    precision: Precision,
+) -> FlexTensor {
     let grad = contiguous(grad);
     let patches = Patches::new(x, window);
     let [_, _, _, dim_out] = grad.layout().shape().dims();
@@ -59,7 +65,7 @@ pub(crate) fn backward_weight(x: &FlexTensor, grad: &FlexTensor, window: Window)
         let first = i * chunk;
         let rows = first..first + grad.len() / dim_out;
         let block = patches.block(rows, &mut scratch);
-        linear::cpu::add_products(&mut output, block.values, grad, dim_in, dim_out);
+        linear::cpu::add_products(&mut output, block.values, grad, [dim_in, dim_out], precision);
     }
     tensor(output, [dim_in, dim_out])
 }
@@ -70,13 +76,12 @@ pub(crate) fn backward_x(
     weight: &FlexTensor,
     grad: &FlexTensor,
     window: Window,
+    precision: Precision,
 ) -> FlexTensor {
-    let (weight, grad) = (contiguous(weight), contiguous(grad));
     let [dim_in, dim_out] = weight.layout().shape().dims();
+    let (weight, grad) = (linear::cpu::pack_transposed(weight, precision), contiguous(grad));
     let [_, rows, cols, _] = grad.layout().shape().dims::<4>();
-    let transposed = Block { values: values(&weight), row_stride: 1, col_stride: dim_out };
-    let panels = matmul::pack(transposed, dim_out, dim_in);
-    let panels = Panels { values: Numbers::F32(&panels), inner: dim_out, columns: dim_in };
+    let panels = linear::cpu::panels(&weight, dim_out, dim_in);
     let [_, height, width, channels] = shape;
     let mut output = vec![0.0; shape.iter().product()];
     let pictures = output

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Done, print, shown};
-use crate::args::{Bench, BenchmarkArgs, Operator, OperatorArgs, Precision};
+use crate::args::{Bench, BenchmarkArgs, Operator, OperatorArgs};
 use crate::device;
 use crate::progress::say;
 use compare::Former;
@@ -126,9 +126,6 @@ fn check(args: &BenchmarkArgs) -> Result<()> {
     }
     if bench == Bench::Growth && args.batch_size.len() > 1 {
         return Err(Error::option("batch_size", "--bench growth takes one"));
-    }
-    if bench == Bench::Train && args.precision.precision != Precision::F32 {
-        return Err(Error::option("precision", "training computes in f32"));
     }
     Ok(())
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use biformer::visualize::{Chart, Confusions, Curve, draw_charts, draw_confusions};
+use biformer::visualize::{
+    Chart, Confusions, Curve, LogChart, draw_charts, draw_confusions, draw_log_chart,
+};
 use image::{Rgb, RgbImage};
 
 const WHITE: Rgb<u8> = Rgb([255, 255, 255]);
@@ -75,6 +77,45 @@ fn the_legend_keeps_out_of_the_way() {
     let half = falling.height() / 2;
     assert!(inked_rows(&falling).iter().any(|&row| row < half), "{:?}", inked_rows(&falling));
     assert!(inked_rows(&rising).iter().any(|&row| row > half), "{:?}", inked_rows(&rising));
+}
+
+fn log_chart(points: &[(usize, f64)]) -> LogChart<'_> {
+    let curves = vec![Curve { name: "cost", points: points.to_vec() }];
+    LogChart { title: "Cost", x_label: "side", y_label: "MACs", curves }
+}
+
+/// y = x² and y = 7 x² are parallel lines, whatever lies between the points.
+#[test]
+fn powers_are_straight_on_logarithmic_axes() {
+    let square = |factor: f64, sides: &[usize]| -> Vec<(usize, f64)> {
+        sides.iter().map(|&side| (side, factor * (side * side) as f64)).collect()
+    };
+    let dots: &[usize] = &[10, 20, 50, 100, 700, 1000];
+    let mut chart = log_chart(&[]);
+    chart.curves = vec![
+        Curve { name: "a", points: square(1.0, &[10, 1000]) },
+        Curve { name: "b", points: square(1.0, dots) },
+    ];
+    let picture = draw_log_chart(&chart);
+    // The second curve covers the first but for the legend's line, a pixel off at most.
+    assert!(pixels(&picture, ORANGE) > 500);
+    assert!(pixels(&picture, BLUE) < 250, "{} pixels beside the line", pixels(&picture, BLUE));
+    chart.curves[1].points = square(7.0, dots);
+    assert!(pixels(&draw_log_chart(&chart), BLUE) > 500);
+}
+
+#[test]
+fn values_without_a_logarithm_are_left_out() {
+    let good = [(10, 5.0), (100, 50.0)];
+    let odd = [(10, 5.0), (20, 0.0), (30, -1.0), (40, f64::NAN), (0, 7.0), (100, 50.0)];
+    assert_eq!(draw_log_chart(&log_chart(&good)), draw_log_chart(&log_chart(&odd)));
+    draw_log_chart(&log_chart(&[(10, 1.0)]));
+}
+
+#[test]
+#[should_panic(expected = "points above 0: got: 0")]
+fn no_values_are_a_mistake() {
+    draw_log_chart(&log_chart(&[(10, 0.0)]));
 }
 
 fn names(count: usize) -> Vec<String> {

@@ -10,9 +10,9 @@ use super::canvas::Canvas;
 /// Size of a panel.
 const PANEL: [u32; 2] = [520, 400];
 
-const INK: RGBColor = RGBColor(32, 33, 36);
-const GRID: RGBColor = RGBColor(225, 226, 230);
-const AXIS: RGBColor = RGBColor(150, 152, 158);
+pub(super) const INK: RGBColor = RGBColor(32, 33, 36);
+pub(super) const GRID: RGBColor = RGBColor(225, 226, 230);
+pub(super) const AXIS: RGBColor = RGBColor(150, 152, 158);
 
 /// A panel with one or more curves.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub struct Chart<'a> {
     pub curves: Vec<Curve<'a>>,
 }
 
-/// Values over epochs.
+/// Values over epochs, or over other whole numbers.
 #[derive(Debug, Clone)]
 pub struct Curve<'a> {
     /// Name in the legend.
@@ -50,8 +50,9 @@ pub fn draw_charts(charts: &[Chart<'_>]) -> RgbImage {
     picture
 }
 
-type Panel<'a> = DrawingArea<Canvas<'a>, plotters::coord::Shift>;
-type Drawn<'a> = Result<(), DrawingAreaErrorKind<<Canvas<'a> as DrawingBackend>::ErrorType>>;
+pub(super) type Panel<'a> = DrawingArea<Canvas<'a>, plotters::coord::Shift>;
+pub(super) type Drawn<'a> =
+    Result<(), DrawingAreaErrorKind<<Canvas<'a> as DrawingBackend>::ErrorType>>;
 
 fn draw_chart<'a>(panel: &Panel<'a>, chart: &Chart<'_>) -> Drawn<'a> {
     // The canvas has one font in one size.
@@ -101,7 +102,7 @@ fn draw_chart<'a>(panel: &Panel<'a>, chart: &Chart<'_>) -> Drawn<'a> {
 }
 
 /// The first ten categories of d3, as matplotlib has them.
-fn color(number: usize) -> RGBColor {
+pub(super) fn color(number: usize) -> RGBColor {
     let colorous::Color { r, g, b } = colorous::CATEGORY10[number % 10];
     RGBColor(r, g, b)
 }

@@ -5,6 +5,7 @@ mod canvas;
 mod charts;
 mod confusion_matrix;
 mod contact_sheet;
+mod log_chart;
 mod page;
 mod routing;
 mod text;
@@ -13,6 +14,7 @@ pub use attention_maps::AttentionMaps;
 pub use charts::{Chart, Curve, draw_charts};
 pub use confusion_matrix::{Confusions, draw_confusions};
 pub use contact_sheet::{Tile, contact_sheet};
+pub use log_chart::{LogChart, draw_log_chart};
 pub use page::{Page, attention_page};
 pub use routing::{draw_attention, draw_heat_map};
 

@@ -151,11 +151,10 @@ fn print_table(
         }
     }
     writeln!(out, "\n\nexponent e in a · (HW)^e, by least squares in logarithms")?;
-    let parts: [(&str, fn(&AttentionCost) -> f64); 2] = [
-        ("routing and attention", AttentionCost::core),
+    for (part, value) in [
+        ("routing and attention", AttentionCost::core as fn(&AttentionCost) -> f64),
         ("with projections", AttentionCost::total),
-    ];
-    for (part, value) in parts {
+    ] {
         write!(out, "{part:>19}")?;
         for column in columns {
             write!(out, "  {:>18.9}", column.exponent(value))?;

@@ -65,7 +65,7 @@ pub use precision::{Precision, autocast};
 pub use regions::RegionGrid;
 pub use routed_attention::{
     RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_lce,
-    routed_attention_traced, split_qkv,
+    routed_attention_traced, routed_attention_weights, split_qkv,
 };
 pub use routing::{RoutingOptions, affinity, region_means, route, route_reference, topk_regions};
 pub use simd::{check_instruction_set, instruction_set};

@@ -1,6 +1,6 @@
 //! Attention to all tokens, with or without a local enhancement (LePE): stage 4.
 
-use biformer_ops::{LinearFusion, Precision, global_attention, global_attention_traced};
+use biformer_ops::{LinearFusion, Precision, RoutedAttentionOptions, global_attention};
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -90,13 +90,15 @@ impl FullAttention {
         self.finish(attended, x, value, residual)
     }
 
-    /// [`FullAttention::forward`] with the attention weights.
+    /// [`FullAttention::forward`] with queries and keys.
     pub fn forward_traced(&self, x: Tensor<4>) -> AttentionTrace {
         let [query, key, value] = self.project(x.clone());
         let (num_heads, scale) = (self.config.num_heads, self.scale());
-        let attention = global_attention_traced(query, key, value.clone(), num_heads, scale);
-        let output = self.finish(attention.output, x, value, None);
-        AttentionTrace { output, routing: None, weights: attention.weights }
+        let attended =
+            global_attention(query.clone(), key.clone(), value.clone(), num_heads, scale);
+        let options = RoutedAttentionOptions { num_heads, scale, mask_padding: false };
+        let output = self.finish(attended, x, value, None);
+        AttentionTrace { output, routing: None, query, key, options }
     }
 
     /// See [`Linear::for_inference`].

@@ -133,3 +133,24 @@ impl FullAttention {
         self.output.forward_fused(enhanced, LinearFusion { residual, ..Default::default() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use biformer_ops::global_attention_traced;
+    use burn::tensor::Distribution;
+
+    use super::*;
+
+    #[test]
+    fn a_trace_has_the_weights_of_global_attention() {
+        let device = Device::default();
+        let module = FullAttentionConfig::new(16).with_num_heads(2).init(&device);
+        let x = Tensor::random([2, 3, 5, 16], Distribution::Normal(0.0, 2.0), &device);
+        let trace = module.forward_traced(x.clone());
+        let [query, key, value] = module.project(x);
+        let expected = global_attention_traced(query, key, value, 2, module.scale()).weights;
+        let found = trace.weights(0..1);
+        assert_eq!(found.dims(), [2, 2, 15, 15]);
+        assert_eq!(found.into_data(), expected.into_data());
+    }
+}

@@ -10,6 +10,7 @@
 //! - [`weights`]: official checkpoints and our own files, strict both ways.
 //! - [`data`]: pictures from files to numbers, as Pillow and timm have them.
 //! - [`classification`]: backbone with a head; evaluation and prediction.
+//! - [`segmentation`]: backbone with Semantic FPN or UPerNet, and its losses.
 //! - [`train`]: recipe, optimizer, schedule, a run that can be resumed bit for bit.
 //! - [`distributed`]: the processes of a run that MPI joins (feature `mpi`).
 //! - [`analysis`], [`visualize`]: what a model costs in work and in time, and pictures of what it
@@ -38,6 +39,7 @@ mod error;
 pub mod files;
 pub mod layers;
 pub mod models;
+pub mod segmentation;
 pub mod train;
 pub mod visualize;
 pub mod weights;

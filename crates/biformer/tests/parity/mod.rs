@@ -3,4 +3,5 @@ mod checkpoints;
 mod fixtures;
 mod images;
 mod models;
+mod segmentation;
 mod training;

@@ -9,6 +9,8 @@ mod measure;
 
 pub use benchmark::{Benchmark, inference, operator, train_step};
 pub use complexity::optimal_n_win;
-pub use flops::{LayerCost, backbone_costs, bra_costs, classifier_costs, map_sizes};
+pub use flops::{
+    LayerCost, backbone_costs, bra_costs, classifier_costs, map_sizes, segmentor_costs,
+};
 pub use loader::{LoaderMeasurement, loader};
 pub use measure::{Measurement, OperatorTime};

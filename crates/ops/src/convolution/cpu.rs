@@ -64,7 +64,7 @@ pub(crate) fn backward_weight(x: &FlexTensor, grad: &FlexTensor, window: Window)
     tensor(output, [dim_in, dim_out])
 }
 
-/// Gradient of the input: the gradient of every patch, added where the patch came from.
+/// Gradient of the input.
 pub(crate) fn backward_x(
     shape: [usize; 4],
     weight: &FlexTensor,
@@ -72,16 +72,55 @@ pub(crate) fn backward_x(
     window: Window,
 ) -> FlexTensor {
     let (weight, grad) = (contiguous(weight), contiguous(grad));
+    if window.stride == 1 && window.padding < window.size {
+        return turned_convolution(shape, &weight, &grad, window);
+    }
+    scattered_patches(shape, &weight, &grad, window)
+}
+
+/// Where windows stand side by side the gradient is a convolution, too: of the gradient of the output with
+/// the kernel turned by half a circle, its channels the other way round.
+fn turned_convolution(
+    [.., channels]: [usize; 4],
+    weight: &FlexTensor,
+    grad: &FlexTensor,
+    window: Window,
+) -> FlexTensor {
+    let [_, dim_out] = weight.layout().shape().dims();
+    let taps = values(weight).chunks_exact(channels * dim_out);
+    let mut turned = vec![0.0; taps.len() * dim_out * channels];
+    let targets = turned.chunks_exact_mut(dim_out * channels);
+    for (target, tap) in targets.zip(taps.rev()) {
+        for (i, row) in tap.chunks_exact(dim_out).enumerate() {
+            row.iter().enumerate().for_each(|(j, weight)| target[j * channels + i] = *weight);
+        }
+    }
+    let window = Window { padding: window.size - 1 - window.padding, ..window };
+    let patches = Patches::new(grad, window);
+    let turned = Block { values: &turned, row_stride: channels, col_stride: 1 };
+    let panels = matmul::pack(turned, patches.len(), channels);
+    let panels = Panels { values: Numbers::F32(&panels), inner: patches.len(), columns: channels };
+    let output = matmul::multiply(&patches, panels, patches.count(), &Epilogue::default());
+    tensor(output, [patches.batch, patches.rows, patches.cols, channels])
+}
+
+/// The gradient of every patch, added where the patch came from.
+fn scattered_patches(
+    shape: [usize; 4],
+    weight: &FlexTensor,
+    grad: &FlexTensor,
+    window: Window,
+) -> FlexTensor {
     let [dim_in, dim_out] = weight.layout().shape().dims();
     let [_, rows, cols, _] = grad.layout().shape().dims::<4>();
-    let transposed = Block { values: values(&weight), row_stride: 1, col_stride: dim_out };
+    let transposed = Block { values: values(weight), row_stride: 1, col_stride: dim_out };
     let panels = matmul::pack(transposed, dim_out, dim_in);
     let panels = Panels { values: Numbers::F32(&panels), inner: dim_out, columns: dim_in };
     let [_, height, width, channels] = shape;
     let mut output = vec![0.0; shape.iter().product()];
     let pictures = output
         .par_chunks_mut((height * width * channels).max(1))
-        .zip(values(&grad).par_chunks((rows * cols * dim_out).max(1)));
+        .zip(values(grad).par_chunks((rows * cols * dim_out).max(1)));
     pictures.for_each(|(output, grad)| {
         let grad = Matrix(Block { values: grad, row_stride: dim_out, col_stride: 1 });
         let patches = matmul::multiply(&grad, panels, rows * cols, &Epilogue::default());

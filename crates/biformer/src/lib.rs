@@ -55,11 +55,16 @@ pub fn check_simd() -> Result<()> {
 /// # Errors
 /// [`Error::Option`] if products of this precision cannot be computed on this device.
 pub fn check_precision(precision: Precision, device: &Device) -> Result<()> {
+    check_option("precision", precision, device)
+}
+
+/// [`check_precision`] for the option that asks for it.
+fn check_option(option: &'static str, precision: Precision, device: &Device) -> Result<()> {
     let checked = match precision {
         Precision::Bf16 if !biformer_ops::is_cpu(device) => Err("bf16 is for the cpu".to_owned()),
         _ => precision.check(),
     };
-    checked.map_err(|reason| Error::option("precision", reason))
+    checked.map_err(|reason| Error::option(option, reason))
 }
 
 pub use biformer_ops::Precision;

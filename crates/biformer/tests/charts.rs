@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use biformer::visualize::{Chart, Confusions, Curve, draw_charts, draw_confusions};
+use biformer::visualize::{
+    Chart, Confusions, Curve, LogChart, LogSeries, Mark, draw_charts, draw_confusions,
+    draw_log_charts,
+};
 use image::{Rgb, RgbImage};
 
 const WHITE: Rgb<u8> = Rgb([255, 255, 255]);
@@ -129,4 +132,34 @@ fn one_class_no_pictures_and_a_column_more() {
 #[should_panic(expected = "classes: got: 0")]
 fn no_classes_is_a_mistake() {
     confusions(&[], &[], false);
+}
+
+fn log_chart(mark: Mark, points: &[(f64, f64)]) -> LogChart {
+    let series = LogSeries { name: "bra".to_owned(), points: points.to_vec(), mark, color: 0 };
+    LogChart { title: "Growth".to_owned(), x: "tokens", y: "ms", series: vec![series] }
+}
+
+#[test]
+fn charts_with_powers_of_ten_stand_in_rows_of_three() {
+    let chart = log_chart(Mark::LineWithDots, &[(64.0, 0.02), (4096.0, 1.5), (262_144.0, 400.0)]);
+    let [one, four] = [1, 4].map(|count| draw_log_charts(&vec![chart.clone(); count]));
+    assert_eq!(four.dimensions(), (3 * one.width(), 2 * one.height()));
+    assert!(pixels(&one, BLUE) > 300, "a curve of {} pixels", pixels(&one, BLUE));
+    assert_eq!(pixels(&four, BLUE), 4 * pixels(&one, BLUE));
+}
+
+/// What was measured is told from what was not: full dots on a line, rings on dashes.
+#[test]
+fn marks_differ() {
+    let points = [(10.0, 1.0), (1000.0, 100.0)];
+    let ink = [Mark::Line, Mark::Dots, Mark::LineWithDots, Mark::DashesWithRings]
+        .map(|mark| pixels(&draw_log_charts(&[log_chart(mark, &points)]), BLUE));
+    let [line, dots, both, dashes] = ink;
+    assert!(dots < line && line < both && dashes < line, "{ink:?}");
+}
+
+#[test]
+#[should_panic(expected = "no positive numbers")]
+fn zero_has_no_logarithm() {
+    draw_log_charts(&[log_chart(Mark::Dots, &[(0.0, 1.0)])]);
 }

@@ -34,6 +34,7 @@ fn other_recipe() -> Recipe {
         model_ema: true,
         model_ema_decay: 0.99996,
         model_ema_warmup: false,
+        amp: true,
         sync_bn: true,
         drop_path: 0.15,
         smoothing: 0.2,

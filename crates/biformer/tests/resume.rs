@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use biformer::Precision;
 use biformer::data::MixupMode;
 use biformer::data::shapes::{ShapesConfig, write_image_folder};
 use biformer::train::{EpochMetrics, Event, Outcome, Recipe, RunFolder, train};
@@ -42,16 +43,21 @@ fn stopping_anywhere_changes_nothing() {
         ..Recipe::default()
     };
     ends_alike(&recipe, folder.path());
-    let recipe = Recipe {
+    let tokens = Recipe {
         img_size: 64,
         mixup: 0.0,
         cutmix: 0.0,
         class_blocks: 1,
         token_label: true,
         token_label_data: Some(drawn_maps::write(&data, [3, 4])),
-        ..recipe
+        ..recipe.clone()
     };
-    ends_alike(&recipe, &folder.path().join("tokens"));
+    ends_alike(&tokens, &folder.path().join("tokens"));
+    if let Err(reason) = Precision::Bf16.check() {
+        eprintln!("amp is skipped: {reason}");
+        return;
+    }
+    ends_alike(&Recipe { amp: true, ..recipe }, &folder.path().join("amp"));
 }
 
 fn ends_alike(recipe: &Recipe, folder: &Path) {

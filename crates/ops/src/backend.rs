@@ -84,6 +84,7 @@ pub trait OpsBackend: burn::backend::Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
     /// See [`convolution`](fn@crate::convolution).
@@ -100,6 +101,7 @@ pub trait OpsBackend: burn::backend::Backend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         window: Window,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
     /// See [`routed_attention`](fn@crate::routed_attention).
@@ -196,8 +198,9 @@ impl OpsBackend for Flex {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        linear::cpu::forward(&x, &weight, &bias)
+        linear::cpu::forward(&x, &weight, &bias, precision)
     }
 
     fn fused_convolution(
@@ -214,8 +217,9 @@ impl OpsBackend for Flex {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         window: Window,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        convolution::cpu::forward(&x, &weight, &bias, window)
+        convolution::cpu::forward(&x, &weight, &bias, window, precision)
     }
 
     fn fused_routed_attention(
@@ -317,8 +321,9 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        linear::autodiff::forward::<C>(x, weight, bias)
+        linear::autodiff::forward::<C>(x, weight, bias, precision)
     }
 
     fn fused_convolution(
@@ -335,8 +340,9 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         window: Window,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        convolution::autodiff::forward::<C>(x, weight, bias, window)
+        convolution::autodiff::forward::<C>(x, weight, bias, window, precision)
     }
 
     fn fused_routed_attention(

@@ -24,6 +24,7 @@
 
 mod all_reduce;
 mod backend;
+mod bandwidth;
 mod batch_norm;
 mod columns;
 mod convolution;
@@ -46,6 +47,7 @@ mod simd;
 
 pub use all_reduce::{Reducer, all_reduce};
 pub use backend::{OpsBackend, is_cpu, is_fused};
+pub use bandwidth::memory_bandwidth;
 pub use batch_norm::{batch_norm, batch_norm_reference};
 pub use convolution::{
     ConvolutionOptions, Window, convolution, convolution_reference, convolution_weight,
@@ -59,7 +61,7 @@ pub use linear::{
 };
 pub use parallel::keep_awake;
 pub use peak::peak_gflops;
-pub use precision::Precision;
+pub use precision::{Precision, autocast};
 pub use regions::RegionGrid;
 pub use routed_attention::{
     RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_lce,

@@ -1,5 +1,7 @@
 //! The numbers that products multiply.
 
+use std::cell::Cell;
+
 use crate::simd;
 
 /// What both sides of a product are rounded to. Sums are float32 in any case, and so is all that is
@@ -25,4 +27,36 @@ impl Precision {
             _ => Ok(()),
         }
     }
+}
+
+thread_local! {
+    static AUTOCAST: Cell<Precision> = const { Cell::new(Precision::F32) };
+}
+
+/// Runs a forward pass whose differentiable products with weights, of
+/// [`linear`](fn@crate::linear) and [`convolution`](fn@crate::convolution), round both sides to
+/// `precision`. So do their backward passes, wherever those run. The name is PyTorch's.
+///
+/// It holds for this thread, on the CPU: a pass with gradients does not leave the thread that runs it. Other
+/// devices, and products without gradients, pay no attention to it; those take the precision that
+/// [`Weight::pack_in`](crate::Weight::pack_in) was told.
+///
+/// # Panics
+/// If [`Precision::check`] gives an error.
+pub fn autocast<R>(precision: Precision, forward: impl FnOnce() -> R) -> R {
+    /// Brings back what was before, also if the pass panics.
+    struct Restore(Precision);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            AUTOCAST.set(self.0);
+        }
+    }
+    precision.check().unwrap_or_else(|reason| panic!("{reason}"));
+    let _restore = Restore(AUTOCAST.replace(precision));
+    forward()
+}
+
+/// What [`autocast`] says at present.
+pub(crate) fn autocast_precision() -> Precision {
+    AUTOCAST.get()
 }

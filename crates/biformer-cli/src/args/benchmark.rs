@@ -11,44 +11,53 @@ pub struct BenchmarkArgs {
     /// What to measure
     #[arg(long, value_enum, default_value_t = Bench::Inference)]
     pub bench: Bench,
-    /// Name of the model, see `biformer info` [default: biformer_tiny]
-    #[arg(long)]
-    pub model: Option<String>,
+    /// Names of models, see `biformer info` [default: biformer_tiny]
+    #[arg(long, num_args = 1.., value_name = "NAME")]
+    pub model: Vec<String>,
     /// Data set to load, or its train folder, with --bench loader
     #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Pictures in a run
-    #[arg(long, visible_alias = "batch", short = 'b', default_value_t = 1)]
-    pub batch_size: usize,
-    /// Side, or HEIGHTxWIDTH, of the pictures [default: 224] or of the operator's map [default:
-    /// 200x336]
-    #[arg(long, visible_alias = "imgsz", value_name = "SIZE", value_parser = parse_size)]
-    pub img_size: Option<[usize; 2]>,
+    #[arg(long, visible_alias = "batch", short = 'b', num_args = 1.., value_name = "N",
+          default_values_t = [1])]
+    pub batch_size: Vec<usize>,
+    /// Side, or HEIGHTxWIDTH, of the pictures [default: 224; with --bench growth from 128 to 2048]
+    /// or of the operator's map [default: 200x336]
+    #[arg(long, visible_alias = "imgsz", num_args = 1.., value_name = "SIZE",
+          value_parser = parse_size)]
+    pub img_size: Vec<[usize; 2]>,
     /// Threads that compute [default: all processors]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     #[command(flatten)]
     pub precision: PrecisionArgs,
     /// Runs to time at least; they go on until a second is full
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, visible_alias = "num-bench-iter", value_name = "N", default_value_t = 10)]
     pub runs: usize,
     /// Runs before those
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, visible_alias = "num-warm-iter", value_name = "N", default_value_t = 3)]
     pub warmup: usize,
-    /// Show the time of each class of operators
-    #[arg(long)]
-    pub profile: bool,
+    /// Show time, arithmetic and traffic of each class of operators below the roofline
+    #[arg(long, visible_alias = "profile")]
+    pub detail: bool,
+    /// Show what an earlier run took for the same: its last line, or the benchmark.json of its
+    /// --output
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// Folder for the results (JSON, CSV) and for the roofline of --detail (PNG, CSV)
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
     #[command(flatten)]
     pub operator: Option<OperatorArgs>,
     #[command(flatten)]
     pub device: DeviceArgs,
 }
 
-/// The operator of `--bench operator`. The defaults are the paper's setting for detection.
+/// The operator of `--bench operator` and `growth`. The defaults are the paper's setting for detection.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "With --bench operator")]
+#[command(next_help_heading = "With --bench operator and growth")]
 pub struct OperatorArgs {
-    /// Operator to measure [default: bra]
+    /// Operator to measure; growth measures both [default: bra]
     #[arg(long, value_enum)]
     pub operator: Option<Operator>,
     /// Channels of the map [default: 64]
@@ -57,7 +66,7 @@ pub struct OperatorArgs {
     /// Heads [default: 2]
     #[arg(long, value_name = "N")]
     pub num_heads: Option<usize>,
-    /// Regions a side, the paper's S [default: 16]
+    /// Regions a side, the paper's S [default: 16; for growth that of Eq. 9]
     #[arg(long, value_name = "S")]
     pub n_win: Option<usize>,
     /// Routed regions, the paper's k [default: 4]
@@ -73,6 +82,8 @@ pub enum Bench {
     Train,
     /// Forward passes of one operator
     Operator,
+    /// Routing attention and full attention on pictures of many sizes: how fast their time grows
+    Growth,
     /// Pictures from disk through the augmentation of the paper's recipe, without a model
     Loader,
 }
@@ -81,6 +92,8 @@ pub enum Bench {
 pub enum Operator {
     /// Bi-level routing attention
     Bra,
+    /// Attention of all tokens to all tokens
+    Full,
 }
 
 /// `224` or `200x336`.

@@ -51,11 +51,13 @@ pub enum Command {
     Visualize(VisualizeArgs),
     /// List the models with parameters and multiply-accumulates
     Info(InfoArgs),
-    /// Measure the speed of a model or of an operator on random numbers
+    /// Measure the speed of models or of an operator on random numbers
     #[command(
-        after_help = "Examples:\n  biformer benchmark --model biformer_small --batch-size 8\n  \
+        after_help = "Examples:\n  biformer benchmark --model biformer_tiny biformer_small --batch-size 1 8\n  \
+                            biformer benchmark --detail --output before\n  \
+                            biformer benchmark --compare before/benchmark.json\n  \
                             biformer benchmark --bench train --model biformer_nano --img-size 64 -b 64\n  \
-                            biformer benchmark --bench operator --operator bra --profile\n  \
+                            biformer benchmark --bench growth --output growth\n  \
                             biformer benchmark --bench loader --data path/to/imagenette -b 64"
     )]
     Benchmark(BenchmarkArgs),

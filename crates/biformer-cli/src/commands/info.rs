@@ -136,7 +136,7 @@ fn row(counted: &Counted, args: &InfoArgs) -> Row {
 }
 
 fn layer_rows(counted: &Counted) -> impl Iterator<Item = LayerRow<'_>> {
-    counted.costs.iter().map(|LayerCost { name, class, params, macs }| LayerRow {
+    counted.costs.iter().map(|LayerCost { name, class, params, macs, .. }| LayerRow {
         model: &counted.name,
         layer: name,
         operator: class.to_string(),

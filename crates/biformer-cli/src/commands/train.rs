@@ -155,6 +155,7 @@ impl Overrides {
             model_ema,
             model_ema_decay,
             model_ema_warmup,
+            amp,
             sync_bn,
             drop_path,
             smoothing,

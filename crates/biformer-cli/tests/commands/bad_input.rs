@@ -123,16 +123,21 @@ fn vector_instructions_that_the_processor_lacks() {
 #[test]
 fn products_that_the_processor_lacks() {
     let folder = Folder::with_pictures();
-    for flags in
-        ["benchmark", "eval --data data --checkpoint x.pth", "predict data --checkpoint x.pth"]
-    {
-        let mut command = folder.command(&format!("{flags} --precision bf16"));
+    for (flags, option) in [
+        ("benchmark --precision bf16", "precision"),
+        ("benchmark --bench train --precision bf16", "precision"),
+        ("eval --data data --checkpoint x.pth --precision bf16", "precision"),
+        ("predict data --checkpoint x.pth --precision bf16", "precision"),
+        ("train --data data --amp", "amp"),
+    ] {
+        let mut command = folder.command(flags);
         let output = command.env("BIFORMER_SIMD", "scalar").output().expect("the binary runs");
         let ended = Ended::from(output).expect_code(2);
-        for word in ["precision", "avx512_bf16", "scalar"] {
+        for word in [option, "avx512_bf16", "scalar"] {
             assert!(ended.stderr.contains(word), "`{flags}`: no `{word}` in:\n{}", ended.stderr);
         }
     }
+    assert!(!folder.path("runs").exists(), "a run that cannot start leaves no folder");
 }
 
 /// Several processes that know nothing of each other would write one run folder.

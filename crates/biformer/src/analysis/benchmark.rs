@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 
 use super::measure::{Work, measure};
-use super::{Measurement, bra_costs, classifier_costs};
-use crate::attention::BraConfig;
+use super::{LayerCost, Measurement, bra_costs, classifier_costs, full_attention_costs};
+use crate::attention::{BraConfig, FullAttentionConfig};
 use crate::classification::ImageClassifierConfig;
 use crate::data::soft_targets;
 use crate::models::BiFormerConfig;
@@ -26,9 +26,9 @@ pub struct Benchmark {
     pub runs: usize,
     /// Runs before those.
     pub warmup: usize,
-    /// Whether to record the time of each class of operators, in runs after the timed ones.
+    /// Whether to record the time of each class of operators, in as many runs after the timed ones.
     pub profile: bool,
-    /// Of the products of forward passes; training steps are float32.
+    /// Of products with weights.
     pub precision: Precision,
     /// Where to compute.
     pub device: Device,
@@ -86,8 +86,9 @@ pub fn train_step(
 ) -> Result<Option<Measurement>> {
     let backbone = BiFormerConfig::from_name(model)?;
     options.check_for_model()?;
-    let Benchmark { batch_size, img_size: [height, width], .. } = options;
-    let recipe = Recipe { model: model.to_owned(), batch_size: *batch_size, ..Recipe::default() };
+    let &Benchmark { batch_size, img_size: [height, width], precision, .. } = options;
+    let amp = precision == Precision::Bf16;
+    let recipe = Recipe { model: model.to_owned(), batch_size, amp, ..Recipe::default() };
     let device = options.device.clone().autodiff();
     options.in_pool(|| {
         let style = backbone.key_style();
@@ -95,10 +96,10 @@ pub fn train_step(
         let classes = model.num_classes();
         let work = Work { costs: classifier_costs(&model, options.img_size), passes: 3 };
         let mut state = State::new(model, &recipe, style);
-        let images = random([*batch_size, 3, *height, *width], &device);
-        let labels: Vec<_> = (0..*batch_size).map(|picture| picture % classes).collect();
-        let targets = soft_targets(&labels, classes, recipe.smoothing, &[], [*height, *width]);
-        let targets = TensorData::new(targets, [*batch_size, classes]);
+        let images = random([batch_size, 3, height, width], &device);
+        let labels: Vec<_> = (0..batch_size).map(|picture| picture % classes).collect();
+        let targets = soft_targets(&labels, classes, recipe.smoothing, &[], [height, width]);
+        let targets = TensorData::new(targets, [batch_size, classes]);
         let targets = Tensor::from_data(targets, &device);
         measure(options, &work, stop, || {
             // The same batch again and again: a higher rate would soon leave the numbers.
@@ -117,25 +118,52 @@ pub fn operator(
     options: &Benchmark,
     stop: &AtomicBool,
 ) -> Result<Option<Measurement>> {
-    options.check()?;
-    rule("img_size", options.img_size, |side| (1..=2048).contains(&side), "1 to 2048 tokens")?;
-    rule("dim", [config.dim], |dim| (1..=8192).contains(&dim), "1 to 8192")?;
     rule("n_win", [config.n_win], |n_win| (1..=128).contains(&n_win), "1 to 128")?;
     rule("topk", [config.topk], |topk| topk > 0, "1 or more")?;
-    let divides = |heads: usize| heads > 0 && config.dim.is_multiple_of(heads);
-    rule("num_heads", [config.num_heads], divides, &format!("a divisor of {}", config.dim))?;
-    let Benchmark { batch_size, img_size: [height, width], device, .. } = options;
+    options.check_for_attention(config.dim, config.num_heads)?;
     options.in_pool(|| {
-        let attention = config.init(device);
-        let work = Work { costs: bra_costs(&attention, options.img_size), passes: 1 };
+        let attention = config.init(&options.device);
+        let costs = bra_costs(&attention, options.img_size);
         let attention = attention.for_inference(options.precision);
-        let x = random([*batch_size, *height, *width, config.dim], device);
-        check_answer(attention.forward(x.clone()));
-        measure(options, &work, stop, || {
-            attention.forward(x.clone());
-            Ok(())
-        })
+        forward_passes(costs, config.dim, options, stop, |x| attention.forward(x))
     })?
+}
+
+/// Forward passes of full attention with fresh weights, see [`operator`].
+///
+/// On the CPU no matrix of all pairs of tokens is ever in memory; on other devices it is.
+///
+/// # Errors
+/// [`Error::Option`] if an option is out of its range.
+pub fn full_attention(
+    config: &FullAttentionConfig,
+    options: &Benchmark,
+    stop: &AtomicBool,
+) -> Result<Option<Measurement>> {
+    options.check_for_attention(config.dim, config.num_heads)?;
+    options.in_pool(|| {
+        let attention = config.init(&options.device);
+        let costs = full_attention_costs(&attention, options.img_size);
+        let attention = attention.for_inference(options.precision);
+        forward_passes(costs, config.dim, options, stop, |x| attention.forward(x))
+    })?
+}
+
+/// Measures `forward` on a map of `dim` channels.
+fn forward_passes(
+    costs: Vec<LayerCost>,
+    dim: usize,
+    options: &Benchmark,
+    stop: &AtomicBool,
+    forward: impl Fn(Tensor<4>) -> Tensor<4>,
+) -> Result<Option<Measurement>> {
+    let Benchmark { batch_size, img_size: [height, width], device, .. } = options;
+    let x = random([*batch_size, *height, *width, dim], device);
+    check_answer(forward(x.clone()));
+    measure(options, &Work { costs, passes: 1 }, stop, || {
+        forward(x.clone());
+        Ok(())
+    })
 }
 
 /// Numbers like those of normalised pictures.
@@ -150,9 +178,25 @@ fn check_answer<const D: usize>(output: Tensor<D>) {
 }
 
 impl Benchmark {
-    pub(super) fn check_for_model(&self) -> Result<()> {
+    /// Whether [`inference`] and [`train_step`] can take them.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if one is out of its range.
+    pub fn check_for_model(&self) -> Result<()> {
         self.check()?;
         rule("img_size", self.img_size, |side| (32..=2048).contains(&side), "32 to 2048 pixels")
+    }
+
+    /// Whether [`operator`] and [`full_attention`] can take them, with so many channels and heads.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if one is out of its range.
+    pub fn check_for_attention(&self, dim: usize, num_heads: usize) -> Result<()> {
+        self.check()?;
+        rule("img_size", self.img_size, |side| (1..=2048).contains(&side), "1 to 2048 tokens")?;
+        rule("dim", [dim], |dim| (1..=8192).contains(&dim), "1 to 8192")?;
+        let divides = |heads: usize| heads > 0 && dim.is_multiple_of(heads);
+        rule("num_heads", [num_heads], divides, &format!("a divisor of {dim}"))
     }
 
     fn check(&self) -> Result<()> {
@@ -173,7 +217,7 @@ impl Benchmark {
 }
 
 /// An error unless each of `values` holds the rule, which its `description` follows "must be".
-fn rule<const N: usize>(
+pub(super) fn rule<const N: usize>(
     option: &'static str,
     values: [usize; N],
     holds: impl Fn(usize) -> bool,

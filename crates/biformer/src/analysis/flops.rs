@@ -1,13 +1,18 @@
-//! Parameters and multiply-accumulates (MACs) layer by layer.
+//! Parameters, multiply-accumulates (MACs) and traffic with the memory, layer by layer.
 //!
 //! The convention is fvcore's, which the official figures use: products, convolutions and norms
 //! count; activations, softmax, additions and means do not. A batch norm in evaluation costs 2
 //! per element, a layer norm 5. The paper's "FLOPs" are these MACs.
+//!
+//! Traffic is what no program can save: each map that an operator reads or writes, once, and its
+//! weights. What an operator does on the way (a folded batch norm, GELU, a layer norm in front of a
+//! linear layer) has none of its own.
 
 use biformer_ops::profile::Class;
 use burn::module::Module;
 use burn::nn::{BatchNorm, conv::Conv2d};
 
+use crate::Precision;
 use crate::attention::{Attention, BiLevelRoutingAttention, FullAttention, RegionRule};
 use crate::classification::{ClassBlock, ImageClassifier};
 use crate::layers::{
@@ -28,6 +33,18 @@ pub struct LayerCost {
     pub params: usize,
     /// Multiply-accumulates.
     pub macs: usize,
+    /// Numbers of maps that are read and written.
+    pub map_numbers: usize,
+}
+
+impl LayerCost {
+    /// Traffic with the memory for a batch: maps for each picture, weights once. Maps are float32
+    /// always; bfloat16 halves the weights of linear layers and convolutions.
+    pub fn bytes(&self, batch_size: usize, precision: Precision) -> usize {
+        let packed = matches!(self.class, Class::Linear | Class::Convolution);
+        let weight = if packed && precision == Precision::Bf16 { 2 } else { 4 };
+        weight * self.params + 4 * batch_size * self.map_numbers
+    }
 }
 
 /// Every layer of a classifier on pictures of `[height, width]` pixels.
@@ -35,6 +52,7 @@ pub fn classifier_costs(model: &ImageClassifier, size: [usize; 2]) -> Vec<LayerC
     let mut counter = Counter::default();
     let [height, width] = counter.backbone(&model.backbone, size);
     counter.batch_norm("norm", &model.norm, height * width);
+    counter.moves(2 * model.norm.gamma.lazy_shape().num_elements() * height * width);
     for (i, block) in model.post_network.iter().enumerate() {
         counter.class_block(&format!("post_network.{i}"), block, height * width);
     }
@@ -84,6 +102,13 @@ pub fn bra_costs(attention: &BiLevelRoutingAttention, size: [usize; 2]) -> Vec<L
     counter.costs
 }
 
+/// Every layer of a full attention on maps of `[height, width]` tokens.
+pub fn full_attention_costs(attention: &FullAttention, size: [usize; 2]) -> Vec<LayerCost> {
+    let mut counter = Counter::default();
+    counter.full("attn", attention, size);
+    counter.costs
+}
+
 /// Height and width of the map of each stage, in tokens, on pictures of `[height, width]` pixels.
 pub fn map_sizes(model: &BiFormer, mut size: [usize; 2]) -> [[usize; 2]; 4] {
     let mut counter = Counter::default();
@@ -109,17 +134,24 @@ impl Counter {
                 if let Some(conv) = &block.pos_embed {
                     self.depthwise(&name("pos_embed"), conv, height * width);
                 }
-                self.layer_norm(&name("norm1"), &block.norm1, height * width);
+                let fused = match &block.attn {
+                    Attention::Bra(attention) => !attention.config.grid(height, width).is_padded(),
+                    Attention::Full(_) => false,
+                };
+                self.layer_norm(&name("norm1"), &block.norm1, height * width, fused);
                 match &block.attn {
                     Attention::Bra(attention) => self.bra(&name("attn"), attention, size),
                     Attention::Full(attention) => self.full(&name("attn"), attention, size),
                 }
-                self.layer_norm(&name("norm2"), &block.norm2, height * width);
+                let residual = block.norm1.gamma.lazy_shape().num_elements() * height * width;
+                self.moves(residual);
+                self.layer_norm(&name("norm2"), &block.norm2, height * width, true);
                 self.linear(&name("mlp.fc1"), &block.mlp.fc1, height * width);
                 self.linear(&name("mlp.fc2"), &block.mlp.fc2, height * width);
+                self.moves(residual);
             }
             if let Some(norms) = &model.extra_norms {
-                self.layer_norm(&format!("extra_norms.{i}"), &norms[i], height * width);
+                self.layer_norm(&format!("extra_norms.{i}"), &norms[i], height * width, false);
             }
         }
         size
@@ -134,24 +166,24 @@ impl Counter {
         match embed {
             PatchEmbed::OverlappedStem(OverlappedStem { conv1, norm1, conv2, norm2, .. }) => {
                 let middle = output(size, conv1);
-                self.conv(&part("conv1"), conv1, area(middle));
+                self.conv(&part("conv1"), conv1, [area(size), area(middle)]);
                 self.batch_norm(&part("norm1"), norm1, area(middle));
                 let end = output(middle, conv2);
-                self.conv(&part("conv2"), conv2, area(end));
+                self.conv(&part("conv2"), conv2, [area(middle), area(end)]);
                 self.batch_norm(&part("norm2"), norm2, area(end));
                 end
             }
             PatchEmbed::OverlappedMerging(OverlappedMerging { conv, norm, .. })
             | PatchEmbed::Stem(Stem { conv, norm, .. }) => {
                 let end = output(size, conv);
-                self.conv(&part("conv"), conv, area(end));
+                self.conv(&part("conv"), conv, [area(size), area(end)]);
                 self.batch_norm(&part("norm"), norm, area(end));
                 end
             }
             PatchEmbed::Merging(Merging { norm, conv, .. }) => {
                 self.batch_norm(&part("norm"), norm, area(size));
                 let end = output(size, conv);
-                self.conv(&part("conv"), conv, area(end));
+                self.conv(&part("conv"), conv, [area(size), area(end)]);
                 end
             }
         }
@@ -171,13 +203,18 @@ impl Counter {
             RegionRule::Floor => height * width,
         };
         let (regions, tokens, dim) = (grid.regions(), grid.tokens(), attention.config.dim);
-        let routed_tokens = attention.config.topk.min(regions) * tokens;
+        let topk = attention.config.topk.min(regions);
+        let (map, graph) = (padded_height * padded_width * dim, regions * topk);
         self.linear(&part("qkv"), &attention.qkv, projected);
         self.depthwise(&part("lce"), &attention.lce, projected);
-        self.product(&part("routing"), Class::Routing, regions * regions * dim); // Eq. 4
-        // Eq. 7
-        let macs = 2 * regions * tokens * routed_tokens * dim;
-        self.product(&part("attention"), Class::RoutedAttention, macs);
+        if attention.has_fused_lce(&grid) {
+            self.is_part_of(Class::RoutedAttention);
+        }
+        // Eq. 4 and 5: reads Q and K
+        self.product(&part("routing"), Class::Routing, regions * regions * dim, 2 * map + graph);
+        // Eq. 7: reads Q, K and V
+        let macs = 2 * regions * tokens * topk * tokens * dim;
+        self.product(&part("attention"), Class::RoutedAttention, macs, 4 * map + graph);
         self.linear(&part("output"), &attention.output, height * width);
     }
 
@@ -187,9 +224,11 @@ impl Counter {
         self.linear(&part("qkv"), &attention.qkv, tokens);
         if let Some(conv) = &attention.lce {
             self.depthwise(&part("lce"), conv, tokens);
+            self.moves(tokens * attention.config.dim); // the attended values, which it adds
         }
-        let macs = 2 * tokens * tokens * attention.config.dim;
-        self.product(&part("attention"), Class::GlobalAttention, macs);
+        let dim = attention.config.dim;
+        let macs = 2 * tokens * tokens * dim;
+        self.product(&part("attention"), Class::GlobalAttention, macs, 4 * tokens * dim);
         self.linear(&part("output"), &attention.output, tokens);
     }
 
@@ -197,13 +236,14 @@ impl Counter {
     fn class_block(&mut self, name: &str, block: &ClassBlock, tokens: usize) {
         let part = |part: &str| format!("{name}.{part}");
         let ClassBlock { norm1, attn, norm2, mlp } = block;
-        self.layer_norm(&part("norm1"), norm1, 1 + tokens);
+        self.layer_norm(&part("norm1"), norm1, 1 + tokens, false);
         self.linear(&part("attn.q"), &attn.q, 1);
         self.linear(&part("attn.kv"), &attn.kv, 1 + tokens);
         let [channels, _] = attn.q.weight.lazy_shape().dims();
-        self.product(&part("attention"), Class::GlobalAttention, 2 * (1 + tokens) * channels);
+        let macs = 2 * (1 + tokens) * channels;
+        self.product(&part("attention"), Class::GlobalAttention, macs, macs + 2 * channels);
         self.linear(&part("attn.proj"), &attn.proj, 1);
-        self.layer_norm(&part("norm2"), norm2, 1);
+        self.layer_norm(&part("norm2"), norm2, 1, false);
         self.linear(&part("mlp.fc1"), &mlp.fc1, 1);
         self.linear(&part("mlp.fc2"), &mlp.fc2, 1);
     }
@@ -247,48 +287,76 @@ impl Counter {
     }
 
     fn conv_module(&mut self, name: &str, module: &ConvModule, positions: usize) {
-        self.conv(&format!("{name}.conv"), &module.conv, positions);
+        self.conv(&format!("{name}.conv"), &module.conv, [positions; 2]);
         if let Some(norm) = &module.bn {
             self.batch_norm(&format!("{name}.bn"), norm, positions);
         }
     }
 
     fn pixel_classifier(&mut self, name: &str, layer: &PixelClassifier, positions: usize) {
-        let weights = layer.weight.lazy_shape().num_elements();
-        self.push(name, Class::Linear, layer.num_params(), weights * positions);
+        let shape = layer.weight.lazy_shape();
+        let (classes, channels) = (shape[0], shape[1]);
+        let (macs, numbers) = (classes * channels * positions, (classes + channels) * positions);
+        self.push(name, Class::Linear, layer.num_params(), macs, numbers);
     }
 
-    fn conv(&mut self, name: &str, conv: &Conv2d, positions: usize) {
-        let weights = conv.weight.lazy_shape().num_elements();
-        self.push(name, Class::Convolution, conv.num_params(), weights * positions);
+    /// `areas`: positions of the map that is read, and of the one that is written.
+    fn conv(&mut self, name: &str, conv: &Conv2d, areas: [usize; 2]) {
+        let [channels_out, channels_in, height, width] = conv.weight.lazy_shape().dims();
+        let macs = channels_out * channels_in * height * width * areas[1];
+        let numbers = channels_in * areas[0] + channels_out * areas[1];
+        self.push(name, Class::Convolution, conv.num_params(), macs, numbers);
     }
 
     fn depthwise(&mut self, name: &str, conv: &DepthwiseConv, positions: usize) {
         let weights = conv.weight.lazy_shape().num_elements();
-        self.push(name, Class::DepthwiseConv, conv.num_params(), weights * positions);
+        let channels = conv.bias.lazy_shape().num_elements();
+        let numbers = 2 * channels * positions;
+        self.push(name, Class::DepthwiseConv, conv.num_params(), weights * positions, numbers);
     }
 
     fn linear(&mut self, name: &str, linear: &Linear, positions: usize) {
-        let weights = linear.weight.lazy_shape().num_elements();
-        self.push(name, Class::Linear, linear.num_params(), weights * positions);
+        let [dim_in, dim_out] = linear.weight.lazy_shape().dims();
+        let (macs, numbers) = (dim_in * dim_out * positions, (dim_in + dim_out) * positions);
+        self.push(name, Class::Linear, linear.num_params(), macs, numbers);
     }
 
-    fn layer_norm(&mut self, name: &str, norm: &LayerNorm, positions: usize) {
-        let channels = norm.gamma.lazy_shape().num_elements();
-        self.push(name, Class::LayerNorm, norm.num_params(), 5 * channels * positions);
+    /// `fused`: by the linear layer behind it.
+    fn layer_norm(&mut self, name: &str, norm: &LayerNorm, positions: usize, fused: bool) {
+        let map = norm.gamma.lazy_shape().num_elements() * positions;
+        self.push(name, Class::LayerNorm, norm.num_params(), 5 * map, 2 * map);
+        if fused {
+            self.is_part_of(Class::Linear);
+        }
     }
 
+    /// One that is folded into the convolution beside it.
     fn batch_norm(&mut self, name: &str, norm: &BatchNorm, positions: usize) {
         let channels = norm.gamma.lazy_shape().num_elements();
-        self.push(name, Class::BatchNorm, 2 * channels, 2 * channels * positions);
+        self.push(name, Class::BatchNorm, 2 * channels, 2 * channels * positions, 0);
     }
 
-    fn product(&mut self, name: &str, class: Class, macs: usize) {
-        self.push(name, class, 0, macs);
+    fn product(&mut self, name: &str, class: Class, macs: usize, map_numbers: usize) {
+        self.push(name, class, 0, macs, map_numbers);
     }
 
-    fn push(&mut self, name: &str, class: Class, params: usize, macs: usize) {
-        self.costs.push(LayerCost { name: name.to_owned(), class, params, macs });
+    fn push(&mut self, name: &str, class: Class, params: usize, macs: usize, map_numbers: usize) {
+        self.costs.push(LayerCost { name: name.to_owned(), class, params, macs, map_numbers });
+    }
+
+    /// The last layer reads or writes further numbers.
+    fn moves(&mut self, numbers: usize) {
+        self.last().map_numbers += numbers;
+    }
+
+    /// The last layer is computed by an operator of this class, on numbers that are there.
+    fn is_part_of(&mut self, class: Class) {
+        let last = self.last();
+        (last.class, last.map_numbers) = (class, 0);
+    }
+
+    fn last(&mut self) -> &mut LayerCost {
+        self.costs.last_mut().expect("a layer")
     }
 }
 

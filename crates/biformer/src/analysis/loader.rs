@@ -3,20 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::Benchmark;
-use super::measure::{ENOUGH, MOST, peak_rss_mb, quantile};
+use super::measure::{ENOUGH, MOST, peak_rss_mb};
+use super::{Benchmark, Latency};
 use crate::data::{DataLoader, TrainTransform};
 use crate::{Error, Result};
 
 /// What [`loader`] found.
 #[derive(Clone, Debug)]
 pub struct LoaderMeasurement {
-    /// Timed batches.
-    pub runs: usize,
-    /// Median time from one batch to the next.
-    pub median_ms: f64,
-    /// Nine of ten batches took no longer.
-    pub p90_ms: f64,
+    /// The time from one batch to the next.
+    pub latency: Latency,
     /// Over all timed batches: they come in bursts, so that the median would not tell.
     pub images_per_second: f64,
     /// The most memory that the process ever held, in MiB; only Linux tells.
@@ -70,11 +66,8 @@ pub fn loader(
         last = now;
     }
     let seconds = (last - start).as_secs_f64();
-    samples.sort_by(f64::total_cmp);
     Ok(Some(LoaderMeasurement {
-        runs: samples.len(),
-        median_ms: quantile(&samples, 0.5),
-        p90_ms: quantile(&samples, 0.9),
+        latency: Latency::of(samples),
         images_per_second: images as f64 / seconds,
         peak_rss_mb: peak_rss_mb(),
     }))

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use biformer_ops::profile::{self, Class};
-use biformer_ops::{instruction_set, is_cpu, peak_gflops};
+use biformer_ops::{instruction_set, is_cpu};
 use burn::tensor::Device;
 
 use super::{Benchmark, LayerCost};
@@ -18,31 +18,59 @@ pub(super) const MOST: usize = 1000;
 /// What a benchmark found.
 #[derive(Clone, Debug)]
 pub struct Measurement {
-    /// Timed runs.
-    pub runs: usize,
-    /// Median time of a run.
-    pub median_ms: f64,
-    /// Nine of ten runs took no longer.
-    pub p90_ms: f64,
+    /// The time of a run.
+    pub latency: Latency,
     /// By the median.
     pub images_per_second: f64,
     /// The most memory that the process ever held, in MiB; only Linux tells.
     pub peak_rss_mb: Option<f64>,
+    /// Trained numbers.
+    pub params: usize,
+    /// Multiply-accumulates of a forward pass for one picture.
+    pub macs: usize,
     /// 10⁹ operations a second by the median; a multiply-accumulate counts as two, and a training
     /// step as three forward passes.
     pub gflops: f64,
-    /// What the threads reach with multiply-adds on registers alone; only for the CPU.
-    pub peak_gflops: Option<f64>,
+    /// 10⁹ bytes a second by the median: those that no program can save, see [`LayerCost::bytes`];
+    /// a training step counts as three forward passes, as each product of its backward pass reads
+    /// and writes the same three arrays.
+    pub gbytes_per_second: f64,
     /// The vector instructions in use; only for the CPU.
     pub instruction_set: Option<&'static str>,
     /// The slowest operators first, then all that is in none; empty unless asked for.
     pub profile: Vec<OperatorTime>,
 }
 
-impl Measurement {
-    /// Share of the peak.
-    pub fn peak_fraction(&self) -> Option<f64> {
-        self.peak_gflops.map(|peak| self.gflops / peak)
+/// Statistics of the timed runs, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Latency {
+    /// Timed runs.
+    pub runs: usize,
+    /// The fastest run.
+    pub min_ms: f64,
+    /// All the time over all runs.
+    pub mean_ms: f64,
+    /// Half of the runs took no longer.
+    pub median_ms: f64,
+    /// Nine of ten runs took no longer.
+    pub p90_ms: f64,
+    /// 99 of 100 runs took no longer; of fewer than 100 runs, between the two slowest.
+    pub p99_ms: f64,
+}
+
+impl Latency {
+    /// Of at least one sample.
+    pub(super) fn of(mut samples: Vec<f64>) -> Self {
+        samples.sort_by(f64::total_cmp);
+        let quantile = |q| quantile(&samples, q);
+        Self {
+            runs: samples.len(),
+            min_ms: samples[0],
+            mean_ms: samples.iter().sum::<f64>() / samples.len() as f64,
+            median_ms: quantile(0.5),
+            p90_ms: quantile(0.9),
+            p99_ms: quantile(0.99),
+        }
     }
 }
 
@@ -57,8 +85,24 @@ pub struct OperatorTime {
     pub ms: f64,
     /// Of the time of the run.
     pub share: f64,
-    /// 10⁹ operations a second, where they are known.
-    pub gflops: Option<f64>,
+    /// How much it computes and moves, where that is known.
+    pub speed: Option<Speed>,
+}
+
+/// Where operators stand in a roofline.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Speed {
+    /// 10⁹ operations a second.
+    pub gflops: f64,
+    /// 10⁹ bytes a second, see [`LayerCost::bytes`].
+    pub gbytes_per_second: f64,
+}
+
+impl Speed {
+    /// Operations for each byte.
+    pub fn intensity(&self) -> f64 {
+        self.gflops / self.gbytes_per_second
+    }
 }
 
 /// What one run computes.
@@ -70,10 +114,15 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Operations for one picture of the layers of some classes.
-    fn operations(&self, counts: impl Fn(Class) -> bool) -> f64 {
-        let layers = self.costs.iter().filter(|layer| counts(layer.class));
-        2.0 * (self.passes * layers.map(|layer| layer.macs).sum::<usize>()) as f64
+    /// The layers of some classes, in runs of `ms` milliseconds.
+    fn speed(&self, options: &Benchmark, ms: f64, counts: impl Fn(Class) -> bool) -> Speed {
+        let Benchmark { batch_size, precision, .. } = *options;
+        let layers = || self.costs.iter().filter(|layer| counts(layer.class));
+        let rate = |count: usize| (self.passes * count) as f64 / ms / 1e6;
+        Speed {
+            gflops: rate(2 * batch_size * layers().map(|layer| layer.macs).sum::<usize>()),
+            gbytes_per_second: rate(layers().map(|layer| layer.bytes(batch_size, precision)).sum()),
+        }
     }
 }
 
@@ -84,7 +133,7 @@ pub(super) fn measure(
     stop: &AtomicBool,
     mut run: impl FnMut() -> Result<()>,
 ) -> Result<Option<Measurement>> {
-    let Benchmark { batch_size, threads, device, .. } = options;
+    let Benchmark { batch_size, device, .. } = options;
     let stopped = || stop.load(Ordering::Relaxed);
     for _ in 0..options.warmup {
         if stopped() {
@@ -100,23 +149,19 @@ pub(super) fn measure(
         }
         samples.push(timed(device, &mut run)?);
     }
-    samples.sort_by(f64::total_cmp);
-    let median_ms = quantile(&samples, 0.5);
+    let latency = Latency::of(samples);
     let peak_rss_mb = peak_rss_mb();
-    let profile = match options.profile {
-        true => record(options, work, &mut run)?,
-        false => Vec::new(),
-    };
-    let on_cpu = is_cpu(device);
+    let Some(profile) = record(options, work, stop, &mut run)? else { return Ok(None) };
+    let speed = work.speed(options, latency.median_ms, |_| true);
     Ok(Some(Measurement {
-        runs: samples.len(),
-        median_ms,
-        p90_ms: quantile(&samples, 0.9),
-        images_per_second: *batch_size as f64 / median_ms * 1e3,
+        latency,
+        images_per_second: *batch_size as f64 / latency.median_ms * 1e3,
         peak_rss_mb,
-        gflops: work.operations(|_| true) * *batch_size as f64 / median_ms / 1e6,
-        peak_gflops: on_cpu.then(|| peak_gflops(*threads)),
-        instruction_set: on_cpu.then(instruction_set),
+        params: work.costs.iter().map(|layer| layer.params).sum(),
+        macs: work.costs.iter().map(|layer| layer.macs).sum(),
+        gflops: speed.gflops,
+        gbytes_per_second: speed.gbytes_per_second,
+        instruction_set: is_cpu(device).then(instruction_set),
         profile,
     }))
 }
@@ -129,25 +174,33 @@ fn timed(device: &Device, run: &mut impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }
 
-/// Runs with the recorder of the operators on.
+/// Runs with the recorder of the operators on, if that is asked for; `None` if `stop` was set.
 fn record(
     options: &Benchmark,
     work: &Work,
+    stop: &AtomicBool,
     run: &mut impl FnMut() -> Result<()>,
-) -> Result<Vec<OperatorTime>> {
-    let Benchmark { batch_size, runs, device, .. } = options;
+) -> Result<Option<Vec<OperatorTime>>> {
+    let Benchmark { runs, device, .. } = options;
+    if !options.profile {
+        return Ok(Some(Vec::new()));
+    }
     let mut total = 0.0;
     profile::start();
     for _ in 0..*runs {
+        if stop.load(Ordering::Relaxed) {
+            profile::report();
+            return Ok(None);
+        }
         total += timed(device, run)? / *runs as f64;
     }
     let entries = profile::report();
     let row = |class: Class, calls: u64, ms: f64| {
-        let operations = work.operations(|other| other == class) * *batch_size as f64;
         // Not all backward passes are recorded with their operator.
-        let known = work.passes == 1 && operations > 0.0 && class != Class::Other;
-        let gflops = known.then(|| operations / ms / 1e6);
-        OperatorTime { class, calls, ms, share: ms / total, gflops }
+        let known = work.passes == 1 && class != Class::Other;
+        let speed = known.then(|| work.speed(options, ms, |other| other == class));
+        let speed = speed.filter(|speed| speed.gflops > 0.0);
+        OperatorTime { class, calls, ms, share: ms / total, speed }
     };
     let (mut rows, mut rest, mut rest_calls) = (Vec::new(), total, 0);
     for entry in entries {
@@ -162,11 +215,11 @@ fn record(
     }
     rows.sort_by(|a, b| b.ms.total_cmp(&a.ms));
     rows.push(row(Class::Other, rest_calls, rest));
-    Ok(rows)
+    Ok(Some(rows))
 }
 
 /// The number below which a share `q` of the sorted samples lies; linear between neighbours.
-pub(super) fn quantile(samples: &[f64], q: f64) -> f64 {
+fn quantile(samples: &[f64], q: f64) -> f64 {
     let place = q * (samples.len() - 1) as f64;
     let (low, high) = (samples[place.floor() as usize], samples[place.ceil() as usize]);
     low + (high - low) * place.fract()
@@ -185,9 +238,42 @@ mod tests {
     use super::*;
 
     #[test]
-    pub(super) fn quantiles_lie_between_neighbours() {
+    fn quantiles_lie_between_neighbours() {
         let samples = [1.0, 2.0, 4.0, 8.0];
         assert_eq!([0.0, 0.5, 0.75, 1.0].map(|q| quantile(&samples, q)), [1.0, 3.0, 5.0, 8.0]);
         assert_eq!(quantile(&[5.0], 0.9), 5.0);
+    }
+
+    #[test]
+    fn statistics_need_no_order() {
+        let samples: Vec<f64> = (0..=100).rev().map(f64::from).collect();
+        let latency = Latency::of(samples);
+        let Latency { runs, min_ms, mean_ms, median_ms, p90_ms, p99_ms } = latency;
+        assert_eq!((runs, min_ms, mean_ms), (101, 0.0, 50.0));
+        assert_eq!([median_ms, p90_ms, p99_ms], [50.0, 90.0, 99.0]);
+    }
+
+    /// A linear layer of 4 to 6 channels with a bias, on 10 positions, and a product.
+    #[test]
+    fn a_batch_shares_the_weights() {
+        let cost = |class, params, macs, map_numbers| LayerCost {
+            name: String::new(),
+            class,
+            params,
+            macs,
+            map_numbers,
+        };
+        let linear = cost(Class::Linear, 30, 240, 100);
+        let costs = vec![linear, cost(Class::Routing, 0, 1000, 50)];
+        let options = Benchmark { batch_size: 3, ..Benchmark::default() };
+        let speed = |passes, counts: fn(Class) -> bool| {
+            Work { costs: costs.clone(), passes }.speed(&options, 0.5, counts)
+        };
+        let linear = speed(1, |class| class == Class::Linear);
+        // 2 · 3 · 240 operations, 4 · (30 + 3 · 100) bytes
+        assert_eq!((linear.gflops, linear.gbytes_per_second), (2.88e-3, 2.64e-3));
+        assert!((linear.intensity() - 1440.0 / 1320.0).abs() < 1e-12); // rounding
+        let training = speed(3, |_| true);
+        assert_eq!((training.gflops, training.gbytes_per_second), (44.64e-3, 11.52e-3));
     }
 }

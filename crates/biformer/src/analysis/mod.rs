@@ -1,16 +1,23 @@
-//! Cost of models: parameters and multiply-accumulates counted from the built modules, and the
-//! time that they take; speed of the loader.
+//! Cost of models: parameters, multiply-accumulates and traffic counted from the built modules, and the
+//! time that they take, beside what the machine could do; speed of the loader.
 
 mod benchmark;
 mod complexity;
 mod flops;
+mod growth;
 mod loader;
 mod measure;
+mod roofline;
 
-pub use benchmark::{Benchmark, inference, operator, train_step};
-pub use complexity::optimal_n_win;
+pub use benchmark::{Benchmark, full_attention, inference, operator, train_step};
+pub use complexity::{best_n_win, optimal_n_win};
 pub use flops::{
-    LayerCost, backbone_costs, bra_costs, classifier_costs, map_sizes, segmentor_costs,
+    LayerCost, backbone_costs, bra_costs, classifier_costs, full_attention_costs, map_sizes,
+    segmentor_costs,
+};
+pub use growth::{
+    Exponents, FULL_LIMIT, Growing, Growth, GrowthOptions, GrowthPoint, draw_growth, growth,
 };
 pub use loader::{LoaderMeasurement, loader};
-pub use measure::{Measurement, OperatorTime};
+pub use measure::{Latency, Measurement, OperatorTime, Speed};
+pub use roofline::{Roofs, draw_rooflines};

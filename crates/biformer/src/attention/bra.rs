@@ -149,13 +149,18 @@ impl BiLevelRoutingAttention {
     /// Attention to the routed regions, and LCE(V).
     fn attend(&self, qkv: Tensor<4>, region_graph: Tensor<3, Int>, grid: &RegionGrid) -> Tensor<4> {
         let options = self.attention_options();
-        if self.config.region_rule == RegionRule::Floor && grid.is_padded() {
+        if !self.has_fused_lce(grid) {
             let [query, key, value] = split_qkv(qkv);
             let x = routed_attention(query, key, value.clone(), region_graph, grid, &options);
             return self.enhance(value, x, grid);
         }
         let (weight, bias) = (self.lce.weight.val(), self.lce.bias.val());
         grid.crop(routed_attention_lce(qkv, region_graph, weight, bias, grid, &options))
+    }
+
+    /// Whether one operator computes attention and LCE: where both see the same tokens.
+    pub(crate) fn has_fused_lce(&self, grid: &RegionGrid) -> bool {
+        self.config.region_rule == RegionRule::PadFirst || !grid.is_padded()
     }
 
     /// LCE(V) added, padding cut off.

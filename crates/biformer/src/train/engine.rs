@@ -19,7 +19,7 @@ use super::{EpochMetrics, Progress, Recipe, RunFolder};
 use crate::classification::evaluate;
 use crate::data::Batch;
 use crate::distributed::World;
-use crate::{Error, Result};
+use crate::{Error, Result, check_option};
 
 /// What a run tells while it goes on. Of several processes the first one tells it; what it could
 /// not read, each tells itself.
@@ -82,7 +82,8 @@ pub enum Outcome {
 /// the same weights, bit for bit, as one that was not.
 ///
 /// # Errors
-/// What is wrong with data, checkpoints or disk; [`Error::Training`](crate::Error::Training) if the loss is no
+/// What is wrong with data, checkpoints or disk; [`Error::Option`](crate::Error::Option) if the recipe wants
+/// [`amp`](Recipe::amp) and the device has no such products; [`Error::Training`](crate::Error::Training) if the loss is no
 /// number.
 pub fn train(
     folder: &RunFolder,
@@ -111,6 +112,7 @@ pub fn train_in(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome> {
     recipe.check()?;
+    check_option("amp", recipe.precision(), device)?;
     check_processes(world, recipe, device)?;
     let observe = &mut |event: Event<'_>| {
         if world.is_first() || matches!(event, Event::Skipped { .. }) {

@@ -10,7 +10,7 @@ use crate::data::{
     ErasingMode, Filter, Mixup, MixupMode, RandAugment, RandomErasing, TrainTransform,
 };
 use crate::files::write_atomically;
-use crate::{Error, Result};
+use crate::{Error, Precision, Result};
 
 /// Pixels along a token of the last stage.
 pub(super) const STRIDE: usize = 32;
@@ -73,6 +73,10 @@ pub struct Recipe {
     pub model_ema_decay: f64,
     /// Whether the decay rises from 0 in the first steps.
     pub model_ema_warmup: bool,
+    /// Automatic mixed precision: whether both sides of the products of linear layers and embeddings are
+    /// rounded to bfloat16, in forward and backward passes. All else is float32: sums, weights, norms,
+    /// attention, loss, optimizer, average and validation.
+    pub amp: bool,
     /// Whether batch norms take mean and variance over the pictures of all processes.
     pub sync_bn: bool,
     /// Stochastic depth of the last block.
@@ -152,6 +156,7 @@ impl Default for Recipe {
             model_ema: false,
             model_ema_decay: 0.9998,
             model_ema_warmup: true,
+            amp: false,
             sync_bn: false,
             drop_path: 0.0,
             smoothing: 0.1,
@@ -293,6 +298,11 @@ impl Recipe {
     /// What the classifier has beside backbone and head.
     pub fn token_parts(&self) -> TokenParts {
         TokenParts { class_blocks: self.class_blocks, aux_head: self.token_label }
+    }
+
+    /// What products of forward and backward passes are rounded to, see [`amp`](Self::amp).
+    pub fn precision(&self) -> Precision {
+        if self.amp { Precision::Bf16 } else { Precision::F32 }
     }
 
     /// The options of the optimizer.

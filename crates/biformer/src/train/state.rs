@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use biformer_ops::autocast;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -21,7 +22,7 @@ use crate::data::Batches;
 use crate::layers::with_batch_part;
 use crate::models::BiFormerConfig;
 use crate::weights::{KeyStyle, load_state_dict, state_dict};
-use crate::{Error, Result};
+use crate::{Error, Precision, Result};
 
 /// A run between two steps.
 pub(crate) struct State {
@@ -180,7 +181,8 @@ impl State {
             let batch = pictures.mixed(batch, recipe, place, device);
             let targets = batch.targets.clone();
             let share = own as f64 / count as f64; // gradients are summed over processes
-            let (loss, logits, found) = with_batch_part(part, || self.backward(batch, share));
+            let (loss, logits, found) =
+                with_batch_part(part, || self.backward(batch, share, recipe.precision()));
             let mut accuracy = Accuracy::default();
             if own > 0 {
                 accuracy.update_soft(logits, targets);
@@ -214,15 +216,20 @@ impl State {
     }
 
     /// Forward and backward pass; loss, logits and `share` of the gradients.
-    fn backward(&self, batch: TrainBatch, share: f64) -> (f32, Tensor<2>, NamedGradients) {
+    fn backward(
+        &self,
+        batch: TrainBatch,
+        share: f64,
+        precision: Precision,
+    ) -> (f32, Tensor<2>, NamedGradients) {
         let TrainBatch { images, targets, tokens } = batch;
-        let (loss, logits) = match &tokens {
+        let (loss, logits) = autocast(precision, || match &tokens {
             Some(tokens) => token_label_loss(&self.model, images, targets, tokens),
             None => {
                 let logits = self.model.forward(images);
                 (soft_target_cross_entropy(logits.clone(), targets), logits)
             }
-        };
+        });
         let value = loss.clone().into_scalar();
         // Before the backward pass: synchronised batch norms add up over processes within it.
         let gradients = NamedGradients::collect(&self.model, (loss * share).backward(), self.style);
@@ -246,7 +253,8 @@ impl State {
 
     /// A whole step with a batch that is on the device.
     pub(crate) fn step(&mut self, images: Tensor<4>, targets: Tensor<2>, recipe: &Recipe, lr: f64) {
-        let (_, _, gradients) = self.backward(TrainBatch { images, targets, tokens: None }, 1.0);
+        let (_, _, gradients) =
+            self.backward(TrainBatch { images, targets, tokens: None }, 1.0, recipe.precision());
         self.apply(gradients, recipe, lr);
     }
 

@@ -9,10 +9,12 @@ use super::canvas::Canvas;
 
 /// Size of a panel.
 const PANEL: [u32; 2] = [520, 400];
+/// Panels side by side; further ones are below.
+const COLUMNS: usize = 3;
 
-const INK: RGBColor = RGBColor(32, 33, 36);
-const GRID: RGBColor = RGBColor(225, 226, 230);
-const AXIS: RGBColor = RGBColor(150, 152, 158);
+pub(super) const INK: RGBColor = RGBColor(32, 33, 36);
+pub(super) const GRID: RGBColor = RGBColor(225, 226, 230);
+pub(super) const AXIS: RGBColor = RGBColor(150, 152, 158);
 
 /// A panel with one or more curves.
 #[derive(Debug, Clone)]
@@ -37,21 +39,31 @@ pub struct Curve<'a> {
 /// # Panics
 /// If there are no charts.
 pub fn draw_charts(charts: &[Chart<'_>]) -> RgbImage {
+    draw_panels(charts, draw_chart)
+}
+
+pub(super) type Panel<'a> = DrawingArea<Canvas<'a>, plotters::coord::Shift>;
+pub(super) type Drawn<'a> =
+    Result<(), DrawingAreaErrorKind<<Canvas<'a> as DrawingBackend>::ErrorType>>;
+
+/// A panel for each of `charts`, in rows of three.
+pub(super) fn draw_panels<C>(
+    charts: &[C],
+    draw: impl for<'a> Fn(&Panel<'a>, &C) -> Drawn<'a>,
+) -> RgbImage {
     assert!(!charts.is_empty(), "charts: got: 0, expected: at least 1");
     let [width, height] = PANEL;
-    let mut picture =
-        RgbImage::from_pixel(width * charts.len() as u32, height, Rgb([255, 255, 255]));
+    let (columns, rows) = (charts.len().min(COLUMNS), charts.len().div_ceil(COLUMNS));
+    let size = [width * columns as u32, height * rows as u32];
+    let mut picture = RgbImage::from_pixel(size[0], size[1], Rgb([255, 255, 255]));
     {
         let canvas = Canvas(&mut picture).into_drawing_area();
-        for (panel, chart) in canvas.split_evenly((1, charts.len())).iter().zip(charts) {
-            draw_chart(panel, chart).expect("drawing in memory cannot fail");
+        for (panel, chart) in canvas.split_evenly((rows, columns)).iter().zip(charts) {
+            draw(panel, chart).expect("drawing in memory cannot fail");
         }
     }
     picture
 }
-
-type Panel<'a> = DrawingArea<Canvas<'a>, plotters::coord::Shift>;
-type Drawn<'a> = Result<(), DrawingAreaErrorKind<<Canvas<'a> as DrawingBackend>::ErrorType>>;
 
 fn draw_chart<'a>(panel: &Panel<'a>, chart: &Chart<'_>) -> Drawn<'a> {
     // The canvas has one font in one size.
@@ -91,7 +103,7 @@ fn draw_chart<'a>(panel: &Panel<'a>, chart: &Chart<'_>) -> Drawn<'a> {
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
     axes.configure_series_labels()
-        .position(legend_position(chart))
+        .position(legend_position(&along_curves(chart)))
         .margin(6)
         .legend_area_size(26)
         .background_style(WHITE.mix(0.85))
@@ -101,7 +113,7 @@ fn draw_chart<'a>(panel: &Panel<'a>, chart: &Chart<'_>) -> Drawn<'a> {
 }
 
 /// The first ten categories of d3, as matplotlib has them.
-fn color(number: usize) -> RGBColor {
+pub(super) fn color(number: usize) -> RGBColor {
     let colorous::Color { r, g, b } = colorous::CATEGORY10[number % 10];
     RGBColor(r, g, b)
 }
@@ -132,10 +144,9 @@ fn finite<'a>(chart: &'a Chart<'_>) -> impl Iterator<Item = f64> + Clone + 'a {
     values.filter(|value| value.is_finite())
 }
 
-/// The corner that the curves cross least.
-fn legend_position(chart: &Chart<'_>) -> SeriesLabelPosition {
+/// The corner with the fewest of `points`, which are in parts of the panel's width and height.
+pub(super) fn legend_position(points: &[(f64, f64)]) -> SeriesLabelPosition {
     use SeriesLabelPosition::{LowerLeft, LowerRight, UpperLeft, UpperRight};
-    let points = along_curves(chart);
     let crossings = |is_right: bool, is_upper: bool| {
         let is_inside = |&&(x, y): &&(f64, f64)| {
             (if is_right { x > 0.6 } else { x < 0.4 }) && (if is_upper { y > 0.7 } else { y < 0.3 })
@@ -173,7 +184,7 @@ fn along_curves(chart: &Chart<'_>) -> Vec<(f64, f64)> {
 }
 
 /// A number as a person would write it at an axis.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     let trim = |digits: &str| digits.trim_end_matches('0').trim_end_matches('.').to_owned();
     if value == 0.0 || (1e-2..1e5).contains(&value.abs()) {
         return trim(&format!("{value:.4}"));

@@ -9,6 +9,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 
 use super::{Window, cpu};
+use crate::Precision;
 use crate::linear;
 use crate::profile::{self, Class};
 
@@ -16,7 +17,8 @@ use crate::profile::{self, Class};
 struct Convolution;
 
 impl Backward<Flex, 3> for Convolution {
-    type State = (NodeId, NodeId, Window);
+    /// Input, weight, window, and what the products of both passes round to.
+    type State = (NodeId, NodeId, Window, Precision);
 
     fn backward(
         self,
@@ -27,15 +29,18 @@ impl Backward<Flex, 3> for Convolution {
         let _span = profile::span(Class::Convolution);
         let [node_x, node_weight, node_bias] = ops.parents;
         let grad = grads.consume::<Flex>(&ops.node);
-        let (x, weight, window) = ops.state;
+        let (x, weight, window, precision) = ops.state;
         let x: FlexTensor = checkpointer.retrieve_node_output(x);
         let weight: FlexTensor = checkpointer.retrieve_node_output(weight);
         if let Some(node) = node_x {
             let shape = x.layout().shape().dims();
-            grads.register::<Flex>(node.id, cpu::backward_x(shape, &weight, &grad, window));
+            grads.register::<Flex>(
+                node.id,
+                cpu::backward_x(shape, &weight, &grad, window, precision),
+            );
         }
         if let Some(node) = node_weight {
-            grads.register::<Flex>(node.id, cpu::backward_weight(&x, &grad, window));
+            grads.register::<Flex>(node.id, cpu::backward_weight(&x, &grad, window, precision));
         }
         if let Some(node) = node_bias {
             grads.register::<Flex>(node.id, linear::cpu::backward_bias(&grad));
@@ -48,12 +53,14 @@ pub(crate) fn forward<C: CheckpointStrategy>(
     weight: FloatTensor<Autodiff<Flex, C>>,
     bias: FloatTensor<Autodiff<Flex, C>>,
     window: Window,
+    precision: Precision,
 ) -> FloatTensor<Autodiff<Flex, C>> {
     let nodes = [x.node(), weight.node(), bias.node()];
-    let output = cpu::forward(x.primitive(), weight.primitive(), bias.primitive(), window);
+    let output =
+        cpu::forward(x.primitive(), weight.primitive(), bias.primitive(), window, precision);
     match Convolution.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
-            let state = (prep.checkpoint(&x), prep.checkpoint(&weight), window);
+            let state = (prep.checkpoint(&x), prep.checkpoint(&weight), window, precision);
             prep.finish(state, output)
         }
         OpsKind::UnTracked(prep) => prep.finish(output),

@@ -13,7 +13,7 @@ use super::{ConvolutionOptions, Window};
 use crate::Precision;
 use crate::flex::{contiguous, leads_forward, tensor, values};
 use crate::linear;
-use crate::matmul::{self, Block, Epilogue, Matrix, Numbers, Panels, Rows};
+use crate::matmul::{self, Block, Epilogue, Matrix, Rows};
 
 /// Numbers of a chunk of patches for the gradient of the weight.
 const CHUNK: usize = 1 << 19;
@@ -40,14 +40,20 @@ pub(crate) fn forward(
     weight: &FlexTensor,
     bias: &FlexTensor,
     window: Window,
+    precision: Precision,
 ) -> FlexTensor {
     let [_, channels_out] = weight.layout().shape().dims();
     let options = ConvolutionOptions { window, channels_out, gelu: false };
-    fused(x, &linear::cpu::pack(weight, Precision::F32), bias, options)
+    fused(x, &linear::cpu::pack(weight, precision), bias, options)
 }
 
 /// Gradient of the weight: the patches, transposed, times the gradient of the output.
-pub(crate) fn backward_weight(x: &FlexTensor, grad: &FlexTensor, window: Window) -> FlexTensor {
+pub(crate) fn backward_weight(
+    x: &FlexTensor,
+    grad: &FlexTensor,
+    window: Window,
+    precision: Precision,
+) -> FlexTensor {
     let grad = contiguous(grad);
     let patches = Patches::new(x, window);
     let [_, _, _, dim_out] = grad.layout().shape().dims();
@@ -59,7 +65,7 @@ pub(crate) fn backward_weight(x: &FlexTensor, grad: &FlexTensor, window: Window)
         let first = i * chunk;
         let rows = first..first + grad.len() / dim_out;
         let block = patches.block(rows, &mut scratch);
-        linear::cpu::add_products(&mut output, block.values, grad, dim_in, dim_out);
+        linear::cpu::add_products(&mut output, block.values, grad, [dim_in, dim_out], precision);
     }
     tensor(output, [dim_in, dim_out])
 }
@@ -70,12 +76,12 @@ pub(crate) fn backward_x(
     weight: &FlexTensor,
     grad: &FlexTensor,
     window: Window,
+    precision: Precision,
 ) -> FlexTensor {
-    let (weight, grad) = (contiguous(weight), contiguous(grad));
     if window.stride == 1 && window.padding < window.size {
-        return turned_convolution(shape, &weight, &grad, window);
+        return turned_convolution(shape, weight, grad, window, precision);
     }
-    scattered_patches(shape, &weight, &grad, window)
+    scattered_patches(shape, weight, grad, window, precision)
 }
 
 /// Where windows stand side by side the gradient is a convolution, too: of the gradient of the output with
@@ -85,23 +91,23 @@ fn turned_convolution(
     weight: &FlexTensor,
     grad: &FlexTensor,
     window: Window,
+    precision: Precision,
 ) -> FlexTensor {
     let [_, dim_out] = weight.layout().shape().dims();
-    let taps = values(weight).chunks_exact(channels * dim_out);
-    let mut turned = vec![0.0; taps.len() * dim_out * channels];
+    let weight = contiguous(weight);
+    let taps = values(&weight).chunks_exact(channels * dim_out);
+    let dim_in = taps.len() * dim_out;
+    let mut turned = vec![0.0; dim_in * channels];
     let targets = turned.chunks_exact_mut(dim_out * channels);
     for (target, tap) in targets.zip(taps.rev()) {
         for (i, row) in tap.chunks_exact(dim_out).enumerate() {
             row.iter().enumerate().for_each(|(j, weight)| target[j * channels + i] = *weight);
         }
     }
+    let turned = tensor(turned, [dim_in, channels]);
+    let bias = tensor(vec![0.0; channels], [channels]);
     let window = Window { padding: window.size - 1 - window.padding, ..window };
-    let patches = Patches::new(grad, window);
-    let turned = Block { values: &turned, row_stride: channels, col_stride: 1 };
-    let panels = matmul::pack(turned, patches.len(), channels);
-    let panels = Panels { values: Numbers::F32(&panels), inner: patches.len(), columns: channels };
-    let output = matmul::multiply(&patches, panels, patches.count(), &Epilogue::default());
-    tensor(output, [patches.batch, patches.rows, patches.cols, channels])
+    forward(grad, &turned, &bias, window, precision)
 }
 
 /// The gradient of every patch, added where the patch came from.
@@ -110,17 +116,17 @@ fn scattered_patches(
     weight: &FlexTensor,
     grad: &FlexTensor,
     window: Window,
+    precision: Precision,
 ) -> FlexTensor {
     let [dim_in, dim_out] = weight.layout().shape().dims();
+    let (weight, grad) = (linear::cpu::pack_transposed(weight, precision), contiguous(grad));
     let [_, rows, cols, _] = grad.layout().shape().dims::<4>();
-    let transposed = Block { values: values(weight), row_stride: 1, col_stride: dim_out };
-    let panels = matmul::pack(transposed, dim_out, dim_in);
-    let panels = Panels { values: Numbers::F32(&panels), inner: dim_out, columns: dim_in };
+    let panels = linear::cpu::panels(&weight, dim_out, dim_in);
     let [_, height, width, channels] = shape;
     let mut output = vec![0.0; shape.iter().product()];
     let pictures = output
         .par_chunks_mut((height * width * channels).max(1))
-        .zip(values(grad).par_chunks((rows * cols * dim_out).max(1)));
+        .zip(values(&grad).par_chunks((rows * cols * dim_out).max(1)));
     pictures.for_each(|(output, grad)| {
         let grad = Matrix(Block { values: grad, row_stride: dim_out, col_stride: 1 });
         let patches = matmul::multiply(&grad, panels, rows * cols, &Epilogue::default());

@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32, is_fused};
 use crate::linear::{Weight, is_tracked};
+use crate::precision::autocast_precision;
 use crate::profile::{self, Class};
 use crate::{PackedWeight, gelu};
 
@@ -45,7 +46,8 @@ pub fn convolution_weight(kernel: Tensor<4>) -> Tensor<2> {
     kernel.permute([2, 3, 1, 0]).reshape([height * width * channels_in, channels_out])
 }
 
-/// Convolution, then GELU if asked for.
+/// Convolution, then GELU if asked for. With gradients, [`autocast`](crate::autocast) says what its products
+/// round to.
 ///
 /// # Shapes
 /// - x: `[batch, height, width, channels_in]`
@@ -84,7 +86,13 @@ pub fn convolution(
     let x = if is_cpu_f32(&x) {
         let (x, weight) = (x.into_dispatch(), weight.clone().into_dispatch());
         let bias = bias.into_dispatch();
-        Tensor::from_dispatch(Dispatch::differentiable_convolution(x, weight, bias, window))
+        Tensor::from_dispatch(Dispatch::differentiable_convolution(
+            x,
+            weight,
+            bias,
+            window,
+            autocast_precision(),
+        ))
     } else {
         reference::convolution(x, weight.clone(), bias, window)
     };

@@ -9,13 +9,15 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 
 use super::cpu;
+use crate::Precision;
 use crate::profile::{self, Class};
 
 #[derive(Debug)]
 struct Linear;
 
 impl Backward<Flex, 3> for Linear {
-    type State = (NodeId, NodeId);
+    /// Input, weight, and what the products of both passes round to.
+    type State = (NodeId, NodeId, Precision);
 
     fn backward(
         self,
@@ -26,14 +28,14 @@ impl Backward<Flex, 3> for Linear {
         let _span = profile::span(Class::Linear);
         let [node_x, node_weight, node_bias] = ops.parents;
         let grad = grads.consume::<Flex>(&ops.node);
-        let (x, weight) = ops.state;
+        let (x, weight, precision) = ops.state;
         let x: FlexTensor = checkpointer.retrieve_node_output(x);
         let weight: FlexTensor = checkpointer.retrieve_node_output(weight);
         if let Some(node) = node_x {
-            grads.register::<Flex>(node.id, cpu::backward_x(&weight, &grad));
+            grads.register::<Flex>(node.id, cpu::backward_x(&weight, &grad, precision));
         }
         if let Some(node) = node_weight {
-            grads.register::<Flex>(node.id, cpu::backward_weight(&x, &grad));
+            grads.register::<Flex>(node.id, cpu::backward_weight(&x, &grad, precision));
         }
         if let Some(node) = node_bias {
             grads.register::<Flex>(node.id, cpu::backward_bias(&grad));
@@ -45,11 +47,12 @@ pub(crate) fn forward<C: CheckpointStrategy>(
     x: FloatTensor<Autodiff<Flex, C>>,
     weight: FloatTensor<Autodiff<Flex, C>>,
     bias: FloatTensor<Autodiff<Flex, C>>,
+    precision: Precision,
 ) -> FloatTensor<Autodiff<Flex, C>> {
-    let output = cpu::forward(x.primitive(), weight.primitive(), bias.primitive());
+    let output = cpu::forward(x.primitive(), weight.primitive(), bias.primitive(), precision);
     match Linear.prepare::<C>([x.node(), weight.node(), bias.node()]).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
-            let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
+            let state = (prep.checkpoint(&x), prep.checkpoint(&weight), precision);
             prep.finish(state, output)
         }
         OpsKind::UnTracked(prep) => prep.finish(output),

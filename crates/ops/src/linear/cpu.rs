@@ -15,31 +15,44 @@ use crate::matmul::{self, Block, Epilogue, Matrix, Numbers, Panels, Rows};
 /// Tokens whose products are added up in one go for the gradient of a weight.
 const CHUNK: usize = 1024;
 
-/// The weight in panels: `[panels, dim_in, width]`, or as pairs `[panels, dim_in / 2, 2 * width]`.
+/// A weight `[dim_in, dim_out]` in panels.
 pub(crate) fn pack(weight: &FlexTensor, precision: Precision) -> FlexTensor {
     let [dim_in, dim_out] = weight.layout().shape().dims();
-    let width = matmul::panel_width();
+    pack_rows(values(&contiguous(weight)), [dim_in, dim_out], precision)
+}
+
+/// The transposed weight, `[dim_out, dim_in]`, in panels.
+pub(crate) fn pack_transposed(weight: &FlexTensor, precision: Precision) -> FlexTensor {
+    let [dim_in, dim_out] = weight.layout().shape().dims();
     let weight = contiguous(weight);
-    let block = Block { values: values(&weight), row_stride: dim_out, col_stride: 1 };
-    let values = matmul::pack(block, dim_in, dim_out);
-    let panels = dim_out.div_ceil(width);
+    let block = Block { values: values(&weight), row_stride: 1, col_stride: dim_out };
+    pack_block(block, [dim_out, dim_in], precision)
+}
+
+fn pack_rows(values: &[f32], [inner, columns]: [usize; 2], precision: Precision) -> FlexTensor {
+    pack_block(Block { values, row_stride: columns, col_stride: 1 }, [inner, columns], precision)
+}
+
+/// `[panels, inner, width]`, or as pairs `[panels, inner / 2, 2 * width]`.
+fn pack_block(block: Block, [inner, columns]: [usize; 2], precision: Precision) -> FlexTensor {
+    let width = matmul::panel_width();
+    let panels = columns.div_ceil(width);
     match precision {
-        Precision::F32 => tensor(values, [panels, dim_in, width]),
+        Precision::F32 => tensor(matmul::pack(block, inner, columns), [panels, inner, width]),
         Precision::Bf16 => {
-            let shape = [panels, dim_in.div_ceil(2), 2 * width];
-            let pairs = matmul::pack_pairs(&values, dim_in);
-            FlexTensor::from_data(TensorData::new(pairs, shape))
+            let pairs = matmul::pack_pairs(block, inner, columns);
+            FlexTensor::from_data(TensorData::new(pairs, [panels, inner.div_ceil(2), 2 * width]))
         }
     }
 }
 
-/// What [`pack`] has made of a weight `dim_in × dim_out`.
-pub(crate) fn panels(packed: &FlexTensor, dim_in: usize, dim_out: usize) -> Panels<'_> {
+/// What was packed, of a matrix `inner × columns`.
+pub(crate) fn panels(packed: &FlexTensor, inner: usize, columns: usize) -> Panels<'_> {
     let values = match packed.dtype() {
         DType::BF16 => Numbers::Bf16(packed.storage()),
         _ => Numbers::F32(values(packed)),
     };
-    Panels { values, inner: dim_in, columns: dim_out }
+    Panels { values, inner, columns }
 }
 
 /// See [`linear`](fn@crate::linear).
@@ -74,32 +87,43 @@ pub(crate) fn fused(
 }
 
 /// x W + b
-pub(crate) fn forward(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor) -> FlexTensor {
+pub(crate) fn forward(
+    x: &FlexTensor,
+    weight: &FlexTensor,
+    bias: &FlexTensor,
+    precision: Precision,
+) -> FlexTensor {
     let [_, dim_out] = weight.layout().shape().dims();
     let options = LinearOptions { dim_out, bias: true, norm: None, gelu: false, residual: false };
-    fused(x, &pack(weight, Precision::F32), bias, [x, x], x, options)
+    fused(x, &pack(weight, precision), bias, [x, x], x, options)
 }
 
 /// Gradient of the input: grad Wᵀ.
-pub(crate) fn backward_x(weight: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
-    let (weight, grad) = (contiguous(weight), contiguous(grad));
+pub(crate) fn backward_x(
+    weight: &FlexTensor,
+    grad: &FlexTensor,
+    precision: Precision,
+) -> FlexTensor {
     let [dim_in, dim_out] = weight.layout().shape().dims();
-    let transposed = Block { values: values(&weight), row_stride: 1, col_stride: dim_out };
-    let panels = matmul::pack(transposed, dim_out, dim_in);
-    let panels = Panels { values: Numbers::F32(&panels), inner: dim_out, columns: dim_in };
+    let (weight, grad) = (pack_transposed(weight, precision), contiguous(grad));
+    let panels = panels(&weight, dim_out, dim_in);
     let rows = grad.layout().num_elements() / dim_out;
     let output = matmul::multiply(&matrix(&grad, dim_out), panels, rows, &Epilogue::default());
     tensor(output, output_shape(&grad, dim_in))
 }
 
 /// Gradient of the weight: xᵀ grad.
-pub(crate) fn backward_weight(x: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
+pub(crate) fn backward_weight(
+    x: &FlexTensor,
+    grad: &FlexTensor,
+    precision: Precision,
+) -> FlexTensor {
     let (x, grad) = (contiguous(x), contiguous(grad));
     let (dim_in, dim_out) = (channels(&x), channels(&grad));
     let (x, grad) = (values(&x), values(&grad));
     let mut output = vec![0.0; dim_in * dim_out];
     for (x, grad) in x.chunks(CHUNK * dim_in).zip(grad.chunks(CHUNK * dim_out)) {
-        add_products(&mut output, x, grad, dim_in, dim_out);
+        add_products(&mut output, x, grad, [dim_in, dim_out], precision);
     }
     tensor(output, [dim_in, dim_out])
 }
@@ -109,15 +133,13 @@ pub(crate) fn add_products(
     output: &mut [f32],
     x: &[f32],
     grad: &[f32],
-    dim_in: usize,
-    dim_out: usize,
+    [dim_in, dim_out]: [usize; 2],
+    precision: Precision,
 ) {
     let tokens = grad.len() / dim_out;
-    let panels =
-        matmul::pack(Block { values: grad, row_stride: dim_out, col_stride: 1 }, tokens, dim_out);
+    let packed = pack_rows(grad, [tokens, dim_out], precision);
     let a = Matrix(Block { values: x, row_stride: 1, col_stride: dim_in });
-    let panels = Panels { values: Numbers::F32(&panels), inner: tokens, columns: dim_out };
-    matmul::multiply_add(&a, panels, dim_in, output);
+    matmul::multiply_add(&a, panels(&packed, tokens, dim_out), dim_in, output);
 }
 
 /// Gradient of the bias: the sum over tokens.

@@ -8,6 +8,7 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32, is_fused};
+use crate::precision::autocast_precision;
 use crate::profile::{self, Class};
 use crate::{Precision, gelu, layer_norm};
 
@@ -93,7 +94,8 @@ pub struct Norm {
 /// x W + b, with what [`LinearFusion`] adds.
 ///
 /// On the CPU and without gradients it is one kernel: rows are normalised on their way into the
-/// product, GELU and residual happen before a number is written.
+/// product, GELU and residual happen before a number is written. With gradients,
+/// [`autocast`](crate::autocast) says what the product rounds to.
 ///
 /// # Shapes
 /// - x: `[.., dim_in]`
@@ -197,7 +199,7 @@ fn product<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<
     let [_, dim_out] = weight.dims();
     let bias = bias.unwrap_or_else(|| Tensor::zeros([dim_out], &weight.device().inner()));
     let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-    Tensor::from_dispatch(Dispatch::differentiable_linear(x, weight, bias))
+    Tensor::from_dispatch(Dispatch::differentiable_linear(x, weight, bias, autocast_precision()))
 }
 
 /// [`linear`] by the definition, on any device.

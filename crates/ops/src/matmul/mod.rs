@@ -19,9 +19,9 @@ use rayon::prelude::*;
 
 use self::kernel::{Single, Step};
 use crate::parallel::{self, Target, part};
-#[cfg(target_arch = "x86_64")]
-use crate::simd::dispatch_bf16;
 use crate::simd::{Simd, WithSimd, dispatch, lanes};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{dispatch_bf16, has_bf16};
 
 /// Vectors side by side in a tile.
 const PANEL_VECTORS: usize = 2;
@@ -31,6 +31,8 @@ const BLOCK: usize = 1 << 16;
 const TASK: usize = 1 << 18;
 /// Rows of two high tiles.
 const TALL: usize = 28;
+#[cfg(not(target_arch = "x86_64"))]
+const WITHOUT_BF16: &str = "`Precision::check` knows no such processor";
 
 /// B, `[inner, columns]`, as panels; the last is padded with zeros.
 #[derive(Clone, Copy)]
@@ -93,34 +95,58 @@ pub(crate) fn panel_width() -> usize {
 /// Panels of the matrix whose number at (i, j) is `values[i * row_stride + j * col_stride]`.
 pub(crate) fn pack(b: Block, inner: usize, columns: usize) -> Vec<f32> {
     let width = panel_width();
-    let mut panels = vec![0.0; columns.div_ceil(width) * inner * width];
-    panels.par_chunks_mut((inner * width).max(1)).enumerate().for_each(|(panel, target)| {
-        let first = panel * width;
-        let count = width.min(columns - first);
+    pack_panels(0.0, inner * width, b, columns, |b, count, target| {
         if b.col_stride == 1 {
             for (i, row) in target.chunks_exact_mut(width).enumerate() {
-                row[..count].copy_from_slice(&b.values[i * b.row_stride + first..][..count]);
+                row[..count].copy_from_slice(&b.values[i * b.row_stride..][..count]);
             }
         } else {
             for j in 0..count {
-                let column = &b.values[(first + j) * b.col_stride..];
+                let column = &b.values[j * b.col_stride..];
                 for i in 0..inner {
                     target[i * width + j] = column[i * b.row_stride];
                 }
             }
         }
-    });
-    panels
+    })
 }
 
 /// The same panels in pairs of bfloat16; an odd inner dimension ends with a zero.
-pub(crate) fn pack_pairs(panels: &[f32], inner: usize) -> Vec<bf16> {
+///
+/// # Panics
+/// If [`Precision::check`](crate::Precision::check) gives an error.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn pack_pairs(b: Block, inner: usize, columns: usize) -> Vec<bf16> {
+    assert!(has_bf16(), "matmul: no products of bfloat16");
     let width = panel_width();
-    let panels = panels.chunks_exact((inner * width).max(1));
-    let pairs = panels.flat_map(|panel| panel.chunks(2 * width)).flat_map(|rows| {
-        (0..width).flat_map(|j| [rows[j], rows.get(width + j).copied().unwrap_or(0.0)])
+    let len = inner.next_multiple_of(2) * width;
+    pack_panels(bf16::ZERO, len, b, columns, |b, count, target| {
+        pairs::pack(b, inner, count, target);
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn pack_pairs(_: Block, _: usize, _: usize) -> Vec<bf16> {
+    unreachable!("{WITHOUT_BF16}")
+}
+
+/// Panels of `len` numbers; `write` gets the part of B from a panel's first column on, how many columns of it
+/// there are, and the panel.
+fn pack_panels<T: Copy + Send>(
+    zero: T,
+    len: usize,
+    b: Block,
+    columns: usize,
+    write: impl Fn(Block, usize, &mut [T]) + Sync,
+) -> Vec<T> {
+    let width = panel_width();
+    let mut panels = vec![zero; columns.div_ceil(width) * len];
+    panels.par_chunks_mut(len.max(1)).enumerate().for_each(|(panel, target)| {
+        let first = panel * width;
+        let b = Block { values: &b.values[first * b.col_stride..], ..b };
+        write(b, width.min(columns - first), target);
     });
-    pairs.map(bf16::from_f32).collect()
+    panels
 }
 
 /// C = epilogue(A · B); C is `[rows, columns]`.
@@ -172,7 +198,7 @@ fn run(a: &impl Rows, b: Panels, rows: usize, epilogue: &Epilogue, c: *mut f32) 
                 dispatch_bf16(Task { step: pairs::Pair, a, b, steps, part });
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Numbers::Bf16(_) => unreachable!("`Precision::check` knows no such processor"),
+            Numbers::Bf16(_) => unreachable!("{WITHOUT_BF16}"),
         }
         SCRATCH.set([scratch, pairs]);
     };

@@ -13,14 +13,23 @@ fn packed(weight: &Tensor<2>) -> Weight {
     Weight::Plain(weight.clone()).pack_in(Precision::Bf16)
 }
 
+/// Whether this processor has such products.
+pub fn is_supported() -> bool {
+    let check = Precision::Bf16.check();
+    if let Err(reason) = &check {
+        eprintln!("skipped: {reason}");
+    }
+    check.is_ok()
+}
+
 /// The nearest numbers with 8 bits of mantissa, as float32.
-fn rounded<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub fn rounded<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.cast(FloatDType::BF16).cast(FloatDType::F32)
 }
 
 /// Both are off by roundings of the inputs, at random: the kernel at most twice as far as the
 /// definition on rounded inputs. Sums of small matrices are off by a rounding of theirs, 1e-6.
-fn assert_no_worse<const D: usize>(
+pub fn assert_no_worse<const D: usize>(
     what: &str,
     found: Tensor<D>,
     definition: Tensor<D>,
@@ -34,7 +43,7 @@ fn assert_no_worse<const D: usize>(
 /// Sums are those of float32, in another order: what is lost is lost by rounding the inputs.
 #[test]
 fn bf16_rounds_nothing_but_its_inputs() {
-    if Precision::Bf16.check().is_err() {
+    if !is_supported() {
         return;
     }
     for [rows, dim_in, dim_out] in SHAPES {
@@ -51,7 +60,7 @@ fn bf16_rounds_nothing_but_its_inputs() {
 
 #[test]
 fn bf16_is_fused_with_norm_gelu_and_residual() {
-    if Precision::Bf16.check().is_err() {
+    if !is_supported() {
         return;
     }
     for [rows, dim_in, dim_out] in SHAPES {
@@ -77,7 +86,7 @@ fn bf16_is_fused_with_norm_gelu_and_residual() {
 /// A patch of a picture has 27 numbers, so that the last pair is half empty.
 #[test]
 fn bf16_convolutions_agree() {
-    if Precision::Bf16.check().is_err() {
+    if !is_supported() {
         return;
     }
     let window = Window { size: 3, stride: 2, padding: 1 };
@@ -96,7 +105,7 @@ fn bf16_convolutions_agree() {
 
 #[test]
 fn bf16_does_not_depend_on_the_number_of_threads() {
-    if Precision::Bf16.check().is_err() {
+    if !is_supported() {
         return;
     }
     let (x, weight) = (random([1, 700, 201], 1), packed(&random([201, 300], 2)));

@@ -2,6 +2,7 @@
 //! vectors, on slices of wider maps, and for any number of threads.
 
 mod attention;
+mod autocast;
 mod batch_norm;
 mod bf16;
 mod depthwise_conv;

@@ -121,7 +121,7 @@ fn linear_has_the_gradients_of_its_definition() {
 }
 
 /// Size of the map, channels in and out, window: stem, merging, Swin's patches, those of heads, and odd ones.
-fn convolutions() -> Vec<([usize; 3], usize, usize, Window)> {
+pub fn convolutions() -> Vec<([usize; 3], usize, usize, Window)> {
     let window = |size, stride, padding| Window { size, stride, padding };
     vec![
         ([2, 14, 14], 3, 16, window(3, 2, 1)),

@@ -10,7 +10,8 @@
 //! - [`weights`]: official checkpoints and our own files, strict both ways.
 //! - [`data`]: pictures from files to numbers, as Pillow and timm have them.
 //! - [`classification`]: backbone with a head; evaluation and prediction.
-//! - [`segmentation`]: a class for each pixel; evaluation, and inference on pictures of any size.
+//! - [`segmentation`]: backbone with Semantic FPN or UPerNet, its losses; evaluation, and inference on
+//!   pictures of any size.
 //! - [`train`]: recipe, optimizer, schedule, a run that can be resumed bit for bit.
 //! - [`distributed`]: the processes of a run that MPI joins (feature `mpi`).
 //! - [`analysis`], [`visualize`]: what a model costs in work and in time, and pictures of what it

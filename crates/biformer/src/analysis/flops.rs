@@ -16,9 +16,11 @@ use crate::Precision;
 use crate::attention::{Attention, BiLevelRoutingAttention, FullAttention, RegionRule};
 use crate::classification::{ClassBlock, ImageClassifier};
 use crate::layers::{
-    DepthwiseConv, LayerNorm, Linear, Merging, OverlappedMerging, OverlappedStem, PatchEmbed, Stem,
+    ConvModule, DepthwiseConv, Fpn, LayerNorm, Linear, Merging, OverlappedMerging, OverlappedStem,
+    PatchEmbed, Stem,
 };
 use crate::models::BiFormer;
+use crate::segmentation::{DecodeHead, PixelClassifier, Segmentor, SemanticFpnHead, UperHead};
 
 /// Cost of one layer for one picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,31 @@ pub fn classifier_costs(model: &ImageClassifier, size: [usize; 2]) -> Vec<LayerC
     counter.linear("head", &model.head, 1);
     if let Some(head) = &model.aux_head {
         counter.linear("aux_head", head, height * width);
+    }
+    counter.costs
+}
+
+/// Every layer of a segmentor on pictures of `[height, width]` pixels. The auxiliary head counts with its
+/// parameters and no work: only training asks it.
+pub fn segmentor_costs(model: &Segmentor, size: [usize; 2]) -> Vec<LayerCost> {
+    let mut counter = Counter::default();
+    counter.backbone(&model.backbone, size);
+    for cost in &mut counter.costs {
+        cost.name.insert_str(0, "backbone.");
+    }
+    let sizes = map_sizes(&model.backbone, size);
+    if let Some(neck) = &model.neck {
+        counter.fpn("neck", neck, &sizes);
+    }
+    match &model.decode_head {
+        DecodeHead::SemanticFpn(head) => counter.semantic_fpn("decode_head", head, sizes),
+        DecodeHead::Uper(head) => counter.uper("decode_head", head, sizes),
+    }
+    if let Some(head) = &model.auxiliary_head {
+        for (i, conv) in head.convs.iter().enumerate() {
+            counter.conv_module(&format!("auxiliary_head.convs.{i}"), conv, 0);
+        }
+        counter.pixel_classifier("auxiliary_head.conv_seg", &head.conv_seg, 0);
     }
     counter.costs
 }
@@ -136,7 +163,6 @@ impl Counter {
             let padding = if conv.kernel_size[0] == 3 { 2 } else { 0 };
             std::array::from_fn(|i| (size[i] + padding - conv.kernel_size[i]) / conv.stride[i] + 1)
         };
-        let area = |[height, width]: [usize; 2]| height * width;
         match embed {
             PatchEmbed::OverlappedStem(OverlappedStem { conv1, norm1, conv2, norm2, .. }) => {
                 let middle = output(size, conv1);
@@ -222,6 +248,58 @@ impl Counter {
         self.linear(&part("mlp.fc2"), &mlp.fc2, 1);
     }
 
+    /// `sizes` are those of the maps that go in, finest first.
+    fn fpn(&mut self, name: &str, neck: &Fpn, sizes: &[[usize; 2]]) {
+        for (i, (conv, [height, width])) in neck.lateral_convs.iter().zip(sizes).enumerate() {
+            self.conv_module(&format!("{name}.lateral_convs.{i}"), conv, height * width);
+        }
+        let mut size = [0usize; 2];
+        for (i, conv) in neck.fpn_convs.iter().enumerate() {
+            // Beyond the maps each level has half the sides of the one before.
+            size = sizes.get(i).copied().unwrap_or(size.map(|side| side.div_ceil(2)));
+            self.conv_module(&format!("{name}.fpn_convs.{i}"), conv, size[0] * size[1]);
+        }
+    }
+
+    fn semantic_fpn(&mut self, name: &str, head: &SemanticFpnHead, sizes: [[usize; 2]; 4]) {
+        for (i, (convs, [height, width])) in head.scale_heads.iter().zip(sizes).enumerate() {
+            for (j, conv) in convs.iter().enumerate() {
+                let positions = (height << j) * (width << j);
+                self.conv_module(&format!("{name}.scale_heads.{i}.{j}"), conv, positions);
+            }
+        }
+        self.pixel_classifier(&format!("{name}.conv_seg"), &head.conv_seg, area(sizes[0]));
+    }
+
+    fn uper(&mut self, name: &str, head: &UperHead, sizes: [[usize; 2]; 4]) {
+        for (i, (conv, cells)) in head.psp_modules.iter().zip(UperHead::POOL_SCALES).enumerate() {
+            self.conv_module(&format!("{name}.psp_modules.{i}"), conv, cells * cells);
+        }
+        self.conv_module(&format!("{name}.bottleneck"), &head.bottleneck, area(sizes[3]));
+        let convs = [("lateral_convs", &head.lateral_convs), ("fpn_convs", &head.fpn_convs)];
+        for (part, convs) in convs {
+            for (i, (conv, size)) in convs.iter().zip(sizes).enumerate() {
+                self.conv_module(&format!("{name}.{part}.{i}"), conv, area(size));
+            }
+        }
+        self.conv_module(&format!("{name}.fpn_bottleneck"), &head.fpn_bottleneck, area(sizes[0]));
+        self.pixel_classifier(&format!("{name}.conv_seg"), &head.conv_seg, area(sizes[0]));
+    }
+
+    fn conv_module(&mut self, name: &str, module: &ConvModule, positions: usize) {
+        self.conv(&format!("{name}.conv"), &module.conv, [positions; 2]);
+        if let Some(norm) = &module.bn {
+            self.batch_norm(&format!("{name}.bn"), norm, positions);
+        }
+    }
+
+    fn pixel_classifier(&mut self, name: &str, layer: &PixelClassifier, positions: usize) {
+        let shape = layer.weight.lazy_shape();
+        let (classes, channels) = (shape[0], shape[1]);
+        let (macs, numbers) = (classes * channels * positions, (classes + channels) * positions);
+        self.push(name, Class::Linear, layer.num_params(), macs, numbers);
+    }
+
     /// `areas`: positions of the map that is read, and of the one that is written.
     fn conv(&mut self, name: &str, conv: &Conv2d, areas: [usize; 2]) {
         let [channels_out, channels_in, height, width] = conv.weight.lazy_shape().dims();
@@ -280,4 +358,8 @@ impl Counter {
     fn last(&mut self) -> &mut LayerCost {
         self.costs.last_mut().expect("a layer")
     }
+}
+
+fn area([height, width]: [usize; 2]) -> usize {
+    height * width
 }

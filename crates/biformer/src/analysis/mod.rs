@@ -16,6 +16,7 @@ pub use complexity::{
 };
 pub use flops::{
     LayerCost, backbone_costs, bra_costs, classifier_costs, full_attention_costs, map_sizes,
+    segmentor_costs,
 };
 pub use growth::{
     Exponents, FULL_LIMIT, Growing, Growth, GrowthOptions, GrowthPoint, draw_growth, growth,

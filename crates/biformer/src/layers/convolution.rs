@@ -1,6 +1,7 @@
 //! Convolutions of channels-last maps, and their union with a batch norm.
 
-use biformer_ops::{Precision, Weight, Window, convolution, convolution_weight};
+use biformer_ops::{LinearFusion, Precision, Weight, Window};
+use biformer_ops::{convolution, convolution_weight, linear};
 use burn::nn::{BatchNorm, PaddingConfig2d, conv::Conv2d};
 use burn::tensor::Tensor;
 
@@ -9,10 +10,10 @@ use burn::tensor::Tensor;
 /// - output: `[batch, height / stride, width / stride, channels_out]`
 pub(crate) fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     let weight = Weight::Plain(convolution_weight(conv.weight.val()));
-    convolution(x, &weight, bias(conv), window(conv), false)
+    apply(&weight, bias(conv), window(conv), x, false)
 }
 
-/// A convolution and a batch norm as one convolution, for inference.
+/// A convolution, with a batch norm if there is one, prepared for inference.
 #[derive(Clone, Debug)]
 pub(crate) struct FoldedConv {
     weight: Weight,
@@ -21,6 +22,13 @@ pub(crate) struct FoldedConv {
 }
 
 impl FoldedConv {
+    /// conv(x)
+    pub(crate) fn alone(conv: &Conv2d, precision: Precision) -> Self {
+        let weight = convolution_weight(conv.weight.val().without_autodiff());
+        let weight = Weight::Plain(weight).pack_in(precision);
+        Self { weight, bias: bias(conv).without_autodiff(), window: window(conv) }
+    }
+
     /// norm(conv(x))
     pub(crate) fn before_norm(conv: &Conv2d, norm: &BatchNorm, precision: Precision) -> Self {
         let (scale, shift) = affine(norm);
@@ -45,7 +53,17 @@ impl FoldedConv {
 
     /// The convolution, then GELU if asked for; shapes as for [`convolve`].
     pub(crate) fn forward(&self, x: Tensor<4>, gelu: bool) -> Tensor<4> {
-        convolution(x, &self.weight, self.bias.clone(), self.window, gelu)
+        apply(&self.weight, self.bias.clone(), self.window, x, gelu)
+    }
+}
+
+/// A kernel of one token is a linear layer, which reads the map in place.
+fn apply(weight: &Weight, bias: Tensor<1>, window: Window, x: Tensor<4>, gelu: bool) -> Tensor<4> {
+    match window {
+        Window { size: 1, stride: 1, padding: 0 } => {
+            linear(x, weight, Some(bias), LinearFusion { gelu, ..Default::default() })
+        }
+        _ => convolution(x, weight, bias, window, gelu),
     }
 }
 
@@ -59,7 +77,13 @@ fn affine(norm: &BatchNorm) -> (Tensor<1>, Tensor<1>) {
 }
 
 fn bias(conv: &Conv2d) -> Tensor<1> {
-    conv.bias.as_ref().expect("convolutions have a bias").val()
+    match &conv.bias {
+        Some(bias) => bias.val(),
+        None => {
+            let [channels_out, ..] = conv.weight.dims();
+            Tensor::zeros([channels_out], &conv.weight.device())
+        }
+    }
 }
 
 fn window(conv: &Conv2d) -> Window {

@@ -36,23 +36,26 @@ impl DropPath {
     /// - x: `[batch, height, width, channels]`
     /// - output: like `x`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        if !self.is_active(&x) {
-            return x;
-        }
-        let keep = 1.0 - self.rate;
-        let [batch, ..] = x.dims();
-        let mask = draw_mask(batch, keep, &x.device().inner());
-        x * Tensor::from_inner(mask / keep)
+        if self.is_active(&x) { drop_some(x, self.rate, 1) } else { x }
     }
 }
 
-/// 1 with probability `keep`, else 0, for each picture; if processes share the batch, they all draw
-/// for all of it, so that a picture's number does not depend on how many there are.
+/// Each picture, or each of its `channels`, dropped with probability `rate` and else scaled by
+/// 1 / (1 − rate).
+pub(super) fn drop_some(x: Tensor<4>, rate: f64, channels: usize) -> Tensor<4> {
+    let keep = 1.0 - rate;
+    let [batch, ..] = x.dims();
+    let mask = draw_mask([batch, channels], keep, &x.device().inner());
+    x * Tensor::from_inner(mask / keep)
+}
+
+/// 1 with probability `keep`, else 0, for each picture and channel; if processes share the batch, they
+/// all draw for all of it, so that a picture's number does not depend on how many there are.
 ///
 /// # Shapes
-/// - output: `[batch, 1, 1, 1]`
-fn draw_mask(batch: usize, keep: f64, device: &Device) -> Tensor<4> {
-    let draw = |of| Tensor::random([of, 1, 1, 1], Distribution::Bernoulli(keep), device);
+/// - output: `[batch, 1, 1, channels]`
+fn draw_mask([batch, channels]: [usize; 2], keep: f64, device: &Device) -> Tensor<4> {
+    let draw = |of| Tensor::random([of, 1, 1, channels], Distribution::Bernoulli(keep), device);
     match batch_part() {
         None => draw(batch),
         Some(part) => {

@@ -2,21 +2,30 @@
 
 mod batch_norm;
 mod batch_part;
+mod channel_dropout;
+mod conv_module;
 mod convolution;
 mod depthwise_conv;
 mod drop_path;
+mod fpn;
 mod layer_norm;
 mod linear;
 mod mlp;
 mod patch_embed;
+mod resize;
 
 pub use batch_norm::batch_norm;
 pub use batch_part::{BatchPart, with_batch_part};
+pub use channel_dropout::ChannelDropout;
+pub use conv_module::ConvModule;
 pub use depthwise_conv::DepthwiseConv;
 pub use drop_path::{DropPath, drop_path_rates};
+pub(crate) use fpn::add_top_down;
+pub use fpn::{CoarserLevels, Fpn, FpnConfig};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::{Mlp, MlpConfig};
 pub use patch_embed::{
     Merging, OverlappedMerging, OverlappedStem, PatchEmbed, PatchEmbedConfig, PatchEmbedKind, Stem,
 };
+pub use resize::{adaptive_avg_pool, every_second, resize_bilinear, resize_nearest};

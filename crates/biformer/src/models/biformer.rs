@@ -228,15 +228,19 @@ impl BiFormer {
     /// - x: `[batch, 3, height, width]`
     /// - outputs: `[batch, embed_dims[i], height / stride, width / stride]`
     pub fn forward_features(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
+        self.forward_maps(x).map(|map| map.permute([0, 3, 1, 2])) // [batch, channels, height, width]
+    }
+
+    /// The same maps channels-last, as our own necks and heads take them.
+    ///
+    /// # Shapes
+    /// - x: `[batch, 3, height, width]`
+    /// - outputs: `[batch, height / stride, width / stride, embed_dims[i]]`
+    pub fn forward_maps(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
         let maps = self.forward_stages(x);
-        let mut stage = 0;
-        maps.map(|mut map| {
-            if let Some(norms) = &self.extra_norms {
-                map = norms[stage].forward(map);
-            }
-            stage += 1;
-            map.permute([0, 3, 1, 2]) // [batch, channels, height, width]
-        })
+        let Some(norms) = &self.extra_norms else { return maps };
+        let mut norms = norms.iter();
+        maps.map(|map| norms.next().expect("a norm for each map").forward(map))
     }
 
     /// The model with batch norms folded into convolutions and weights in the order in which the

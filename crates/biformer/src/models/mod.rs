@@ -2,6 +2,8 @@
 
 mod biformer;
 mod block;
+mod classifier_weights;
 
 pub use biformer::{BiFormer, BiFormerConfig, MODEL_NAMES};
 pub use block::{Block, BlockConfig};
+pub use classifier_weights::InitializedBackbone;

@@ -94,6 +94,9 @@ fn visit_weights<M: Module>(
     module.visit(&mut Visitor { names: Names::new(style), visit });
 }
 
+/// What Burn calls `ImageClassifier`.
+const CLASSIFIER: &str = "Struct:ImageClassifier";
+
 /// Where a visitor or mapper stands in the module.
 pub(crate) struct Names {
     style: KeyStyle,
@@ -119,7 +122,9 @@ impl Names {
     /// Official key of the parameter that is visited.
     pub(crate) fn key(&self) -> String {
         let path: Vec<_> = self.path.iter().map(String::as_str).collect();
-        self.style.key(&path)
+        // The official classifier is the backbone itself, with a head.
+        let prefix = if self.containers[0] == CLASSIFIER { "backbone" } else { "" };
+        self.style.key(path.strip_prefix(&[prefix]).unwrap_or(&path))
     }
 
     /// Burn's linear weights are `[d_input, d_output]`, PyTorch's `[d_output, d_input]`.

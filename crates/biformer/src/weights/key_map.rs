@@ -11,6 +11,14 @@
 //!
 //! The linear layers of STL-nchw are 1 × 1 convolutions: their weights have two more axes. Class
 //! attention (`post_network`) and the head of the tokens (`aux_head`) have Wave-ViT's names and layout.
+//!
+//! Necks and heads of dense models are called as in mmsegmentation and mmdetection. Two of their
+//! sequences also hold layers without weights, which count:
+//!
+//! | ours | official | between |
+//! |---|---|---|
+//! | `scale_heads.2.1` | `scale_heads.2.2` | an upsampling after each convolution |
+//! | `psp_modules.0` | `psp_modules.0.1` | a pooling before the convolution |
 
 /// Class attention after the backbone.
 const POST_NETWORK: &str = "post_network";
@@ -28,24 +36,26 @@ pub enum KeyStyle {
 
 impl KeyStyle {
     /// The official key of the parameter at `path`, names of struct fields and enum variants
-    /// from the model down.
+    /// from the model down. (The official classifier is the backbone itself: its keys have no prefix,
+    /// and neither has such a path.)
     pub fn key(self, path: &[&str]) -> String {
-        let path = path.strip_prefix(&["backbone"]).unwrap_or(path);
         let mut key: Vec<&str> = Vec::with_capacity(path.len());
         for (i, &name) in path.iter().enumerate() {
-            let parent = i.checked_sub(1).map(|i| path[i]);
+            let ancestor = |distance: usize| i.checked_sub(distance).map(|i| path[i]);
+            let parent = ancestor(1);
             match name {
                 "blocks" if self == Self::BiFormer => {}
                 // Enum variants have no place in official names.
                 "OverlappedStem" | "OverlappedMerging" | "Stem" | "Merging" | "Bra" | "Full" => {}
+                "SemanticFpn" | "Uper" => {}
                 "conv1" => key.push("0"),
                 "norm1" if parent == Some("OverlappedStem") => key.push("1"),
                 "conv2" => key.push("3"),
                 "norm2" if parent == Some("OverlappedStem") => key.push("4"),
                 "conv" if parent == Some("Merging") => key.push("1"),
                 "norm" if parent == Some("Merging") => key.push("0"),
-                "conv" => key.push("0"),
-                "norm" if i > 0 => key.push("1"),
+                "conv" if matches!(parent, Some("OverlappedMerging" | "Stem")) => key.push("0"),
+                "norm" if matches!(parent, Some("OverlappedMerging" | "Stem")) => key.push("1"),
                 "qkv" if parent == Some("Bra") && self == Self::StlNchw => key.push("qkv_linear"),
                 "qkv" if parent == Some("Bra") => key.extend(["qkv", "qkv"]),
                 "output" if parent == Some("Full") => key.push("proj"),
@@ -59,6 +69,10 @@ impl KeyStyle {
                 "fc2" => key.push("2"),
                 "gamma" => key.push("weight"),
                 "beta" => key.push("bias"),
+                // At most three convolutions: from stride 32 to stride 4.
+                "1" if ancestor(2) == Some("scale_heads") => key.push("2"),
+                "2" if ancestor(2) == Some("scale_heads") => key.push("4"),
+                place if parent == Some("psp_modules") => key.extend([place, "1"]),
                 name => key.push(name),
             }
         }
@@ -79,20 +93,26 @@ mod tests {
     #[test]
     fn names_follow_the_official_code() {
         let key = |style: KeyStyle, path: &str| style.key(&path.split('.').collect::<Vec<_>>());
-        let qkv = "backbone.stages.0.blocks.1.attn.Bra.qkv.weight";
+        let qkv = "stages.0.blocks.1.attn.Bra.qkv.weight";
         assert_eq!(key(KeyStyle::BiFormer, qkv), "stages.0.1.attn.qkv.qkv.weight");
         assert_eq!(key(KeyStyle::Stl, qkv), "stages.0.blocks.1.attn.qkv.qkv.weight");
         assert_eq!(key(KeyStyle::StlNchw, qkv), "stages.0.blocks.1.attn.qkv_linear.weight");
-        let norm = "backbone.downsample_layers.0.OverlappedStem.norm2.gamma";
+        let norm = "downsample_layers.0.OverlappedStem.norm2.gamma";
         assert_eq!(key(KeyStyle::BiFormer, norm), "downsample_layers.0.4.weight");
-        let merging = "backbone.downsample_layers.1.Merging.conv.bias";
+        let merging = "downsample_layers.1.Merging.conv.bias";
         assert_eq!(key(KeyStyle::Stl, merging), "downsample_layers.1.1.bias");
         assert_eq!(key(KeyStyle::Stl, "norm.running_mean"), "norm.running_mean");
         let class_mlp = "post_network.0.mlp.fc2.weight";
         assert_eq!(key(KeyStyle::BiFormer, class_mlp), class_mlp);
         assert!(KeyStyle::StlNchw.is_pointwise_conv("stages.0.blocks.1.mlp.0.weight"));
         assert!(!KeyStyle::StlNchw.is_pointwise_conv(class_mlp));
-        let norm1 = "backbone.stages.3.blocks.0.norm1.beta";
+        let norm1 = "stages.3.blocks.0.norm1.beta";
         assert_eq!(key(KeyStyle::BiFormer, norm1), "stages.3.0.norm1.bias");
+        let dense = format!("backbone.{merging}");
+        assert_eq!(key(KeyStyle::Stl, &dense), "backbone.downsample_layers.1.1.bias");
+        let scale_head = "decode_head.SemanticFpn.scale_heads.3.2.bn.gamma";
+        assert_eq!(key(KeyStyle::Stl, scale_head), "decode_head.scale_heads.3.4.bn.weight");
+        let pooled = "decode_head.Uper.psp_modules.2.conv.weight";
+        assert_eq!(key(KeyStyle::BiFormer, pooled), "decode_head.psp_modules.2.1.conv.weight");
     }
 }

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
 /// Families of files that must pass, by the start of the name: the test that takes them.
-const OWED: [(&str, &str); 21] = [
+const OWED: [(&str, &str); 27] = [
     ("bra_legacy_", "attention::bra_legacy"),
     ("bra_nchw_", "attention::bra_nchw"),
     ("attn_", "attention::full"),
@@ -29,8 +29,14 @@ const OWED: [(&str, &str); 21] = [
     ("train_param_groups", "training::param_groups"),
     ("train_ema", "training::ema"),
     ("train_mixup", "training::mixup"),
-    ("train_losses", "training::losses"),
     ("metric_miou", "metric_miou::segmentation::mean_iou"),
+    ("train_losses", "{training, segmentation}::losses"),
+    ("mm_fpn_", "segmentation::pyramids"),
+    ("op_fpn_torchvision", "segmentation::torchvision_pyramid"),
+    ("op_resize_pool", "segmentation::resize_and_pool"),
+    ("mm_semantic_fpn", "segmentation::semantic_fpn"),
+    ("mm_upernet", "segmentation::upernet"),
+    ("mm_fcn_aux", "segmentation::auxiliary_fcn"),
 ];
 
 /// The folder of the fixtures, and whether it was asked for by name.

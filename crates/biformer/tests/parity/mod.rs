@@ -4,4 +4,5 @@ mod fixtures;
 mod images;
 mod metric_miou;
 mod models;
+mod segmentation;
 mod training;

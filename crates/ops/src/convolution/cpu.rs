@@ -70,8 +70,48 @@ pub(crate) fn backward_weight(
     tensor(output, [dim_in, dim_out])
 }
 
-/// Gradient of the input: the gradient of every patch, added where the patch came from.
+/// Gradient of the input.
 pub(crate) fn backward_x(
+    shape: [usize; 4],
+    weight: &FlexTensor,
+    grad: &FlexTensor,
+    window: Window,
+    precision: Precision,
+) -> FlexTensor {
+    if window.stride == 1 && window.padding < window.size {
+        return turned_convolution(shape, weight, grad, window, precision);
+    }
+    scattered_patches(shape, weight, grad, window, precision)
+}
+
+/// Where windows stand side by side the gradient is a convolution, too: of the gradient of the output with
+/// the kernel turned by half a circle, its channels the other way round.
+fn turned_convolution(
+    [.., channels]: [usize; 4],
+    weight: &FlexTensor,
+    grad: &FlexTensor,
+    window: Window,
+    precision: Precision,
+) -> FlexTensor {
+    let [_, dim_out] = weight.layout().shape().dims();
+    let weight = contiguous(weight);
+    let taps = values(&weight).chunks_exact(channels * dim_out);
+    let dim_in = taps.len() * dim_out;
+    let mut turned = vec![0.0; dim_in * channels];
+    let targets = turned.chunks_exact_mut(dim_out * channels);
+    for (target, tap) in targets.zip(taps.rev()) {
+        for (i, row) in tap.chunks_exact(dim_out).enumerate() {
+            row.iter().enumerate().for_each(|(j, weight)| target[j * channels + i] = *weight);
+        }
+    }
+    let turned = tensor(turned, [dim_in, channels]);
+    let bias = tensor(vec![0.0; channels], [channels]);
+    let window = Window { padding: window.size - 1 - window.padding, ..window };
+    forward(grad, &turned, &bias, window, precision)
+}
+
+/// The gradient of every patch, added where the patch came from.
+fn scattered_patches(
     shape: [usize; 4],
     weight: &FlexTensor,
     grad: &FlexTensor,

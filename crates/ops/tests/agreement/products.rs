@@ -120,7 +120,7 @@ fn linear_has_the_gradients_of_its_definition() {
     }
 }
 
-/// Size of the map, channels in and out, window: stem, merging, Swin's patches, and odd ones.
+/// Size of the map, channels in and out, window: stem, merging, Swin's patches, those of heads, and odd ones.
 pub fn convolutions() -> Vec<([usize; 3], usize, usize, Window)> {
     let window = |size, stride, padding| Window { size, stride, padding };
     vec![
@@ -131,7 +131,11 @@ pub fn convolutions() -> Vec<([usize; 3], usize, usize, Window)> {
         ([1, 16, 12], 3, 33, window(4, 4, 0)),
         ([2, 10, 8], 8, 16, window(2, 2, 0)),
         ([1, 11, 9], 4, 8, window(2, 2, 0)),
+        ([2, 9, 14], 20, 33, window(3, 1, 1)),
         ([1, 6, 5], 3, 4, window(5, 1, 2)),
+        ([1, 6, 5], 3, 4, window(3, 1, 0)),
+        ([1, 6, 5], 3, 4, window(2, 1, 1)),
+        ([1, 6, 5], 3, 4, window(2, 1, 2)),
     ]
 }
 

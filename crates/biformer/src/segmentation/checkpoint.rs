@@ -1,0 +1,177 @@
+//! Segmentors in files: checkpoints of mmsegmentation, and ours, which say in their metadata what they
+//! are.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::{
+    DecodeHeadConfig, FcnHeadConfig, METHOD_NAMES, Segmentor, SegmentorConfig, SemanticFpnConfig,
+    UperHeadConfig,
+};
+use crate::models::{BiFormerConfig, MODEL_NAMES};
+use crate::weights::{
+    StateDict, StateTensor, keys_and_shapes, load_state_dict, read_metadata, read_state_dict_from,
+    state_dict, write_safetensors,
+};
+use crate::{Error, Result};
+
+/// What one needs to know of a segmentor to use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentorInfo {
+    /// Its backbone, one of [`MODEL_NAMES`].
+    pub model: String,
+    /// One of [`METHOD_NAMES`].
+    pub method: String,
+    /// Names of the classes, in the order of the logits; empty if the file does not say.
+    pub classes: Vec<String>,
+}
+
+/// How a checkpoint is to be read.
+#[derive(Clone, Debug, Default)]
+pub struct LoadSegmentorOptions {
+    /// Name of the backbone; without it, metadata or the shapes of the weights tell.
+    pub model: Option<String>,
+    /// Which state dict of a training checkpoint to take.
+    pub key: Option<String>,
+    /// Classes. If the checkpoint has another number, the last layers of its heads are replaced by
+    /// fresh ones.
+    pub num_classes: Option<usize>,
+    /// Stochastic depth of the last block, for training.
+    pub drop_path: f64,
+}
+
+/// What [`load_segmentor`] found.
+#[derive(Debug)]
+pub struct LoadedSegmentor {
+    /// The segmentor.
+    pub model: Segmentor,
+    /// How to use it.
+    pub info: SegmentorInfo,
+    /// Classes in the file, if the last layers were replaced.
+    pub replaced_head: Option<usize>,
+}
+
+/// Reads a segmentor from a `.pth` or `.safetensors` file, strictly both ways. The method and the
+/// channels of its heads are told from the weights.
+///
+/// # Errors
+/// [`Error::Checkpoint`] if the file cannot be read, or holds another model than asked for.
+pub fn load_segmentor(
+    path: &Path,
+    options: &LoadSegmentorOptions,
+    device: &Device,
+) -> Result<LoadedSegmentor> {
+    let mut weights = read_state_dict_from(path, options.key.as_deref())?;
+    let metadata = read_metadata(path).unwrap_or_default();
+    let checkpoint_error = |reason: String| Error::checkpoint(path, reason);
+
+    let (decode_head, found_classes) = heads(&weights).map_err(checkpoint_error)?;
+    let name = match (&options.model, metadata.get("model")) {
+        (Some(name), _) => name.clone(),
+        (None, Some(name)) if MODEL_NAMES.contains(&name.as_str()) => name.clone(),
+        (None, _) => guess_backbone(&weights).ok_or_else(|| {
+            let known = MODEL_NAMES.join(", ");
+            checkpoint_error(format!("the backbone is that of no model known here ({known})"))
+        })?,
+    };
+    let num_classes = options.num_classes.unwrap_or(found_classes);
+    let replaced_head = (num_classes != found_classes).then_some(found_classes);
+    let backbone = BiFormerConfig::from_name(&name)?.with_drop_path_rate(options.drop_path);
+    let config = SegmentorConfig::new(super::model::dense(backbone), decode_head)
+        .with_num_classes(num_classes);
+    let style = config.backbone.key_style();
+    let model = config.init(device);
+    if replaced_head.is_some() {
+        let mut fresh = state_dict(&model, style);
+        fresh.retain(|key, _| is_last_layer(key));
+        weights.retain(|key, _| !is_last_layer(key));
+        weights.extend(fresh);
+    }
+    let model = load_state_dict(model, weights, style).map_err(|mismatch| {
+        checkpoint_error(format!("does not fit {} on {name}: {mismatch}", config.method()))
+    })?;
+    let classes = classes(&metadata, num_classes).map_err(checkpoint_error)?;
+    let info = SegmentorInfo { model: name, method: config.method().to_owned(), classes };
+    Ok(LoadedSegmentor { model, info, replaced_head })
+}
+
+/// Writes a segmentor as safetensors under official names, with what [`load_segmentor`] needs as
+/// metadata.
+pub fn save_segmentor(path: &Path, model: &Segmentor, info: &SegmentorInfo) -> Result<()> {
+    let style = model.backbone.config.key_style();
+    let classes = serde_json::to_string(&info.classes).expect("names are JSON");
+    let entries = [
+        ("model", info.model.clone()),
+        ("method", info.method.clone()),
+        ("num_classes", model.num_classes().to_string()),
+        ("classes", classes),
+    ];
+    let metadata = entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    write_safetensors(path, &state_dict(&model.valid(), style), &metadata)
+}
+
+/// Configuration of the heads that have these weights, and their classes.
+fn heads(weights: &StateDict) -> Result<(DecodeHeadConfig, usize), String> {
+    let rows_and_columns = |key: &str| match weights.get(key) {
+        // What has numbers fits into memory, and so does a model of that size.
+        Some(StateTensor { shape, data }) => match shape[..] {
+            [rows, columns, 1, 1] if !data.is_empty() => Ok([rows, columns]),
+            _ => Err(format!("`{key}` has the shape {shape:?}, expected [rows, columns, 1, 1]")),
+        },
+        None => Err(format!(
+            "holds no segmentor (`{key}` is missing); the methods known here are {}",
+            METHOD_NAMES.join(", ")
+        )),
+    };
+    let [num_classes, channels] = rows_and_columns("decode_head.conv_seg.weight")?;
+    let is_upernet = weights.keys().any(|key| key.starts_with("decode_head.psp_modules."));
+    if !is_upernet {
+        let [pyramid_channels, _] = rows_and_columns("neck.lateral_convs.0.conv.weight")?;
+        let head = SemanticFpnConfig { pyramid_channels, channels };
+        return Ok((DecodeHeadConfig::SemanticFpn(head), num_classes));
+    }
+    let mut channels_in = [0; 4];
+    for (i, channels_in) in channels_in.iter_mut().enumerate().take(3) {
+        [_, *channels_in] =
+            rows_and_columns(&format!("decode_head.lateral_convs.{i}.conv.weight"))?;
+    }
+    [_, channels_in[3]] = rows_and_columns("decode_head.psp_modules.0.1.conv.weight")?;
+    let [_, auxiliary] = rows_and_columns("auxiliary_head.conv_seg.weight")?;
+    let head = UperHeadConfig { channels_in, channels };
+    let auxiliary = FcnHeadConfig { channels_in: channels_in[2], channels: auxiliary };
+    Ok((DecodeHeadConfig::Uper(head, auxiliary), num_classes))
+}
+
+/// The model whose keys and shapes are those of the backbone.
+fn guess_backbone(weights: &StateDict) -> Option<String> {
+    let in_file = weights.keys().filter(|key| key.starts_with(BACKBONE)).count();
+    let name = MODEL_NAMES.into_iter().find(|name| {
+        let config = BiFormerConfig::from_name(name).expect("a known name");
+        let backbone = super::model::dense(config).init(&Device::default());
+        let keys = keys_and_shapes(&backbone, backbone.config.key_style());
+        let fits = |(key, shape): &(String, Vec<usize>)| {
+            weights.get(&format!("{BACKBONE}{key}")).is_some_and(|w| w.shape == *shape)
+        };
+        keys.len() == in_file && keys.iter().all(fits)
+    });
+    name.map(str::to_owned)
+}
+
+/// Prefix of the keys of the backbone.
+const BACKBONE: &str = "backbone.";
+
+/// Whether the size of such a weight depends on the number of classes.
+fn is_last_layer(key: &str) -> bool {
+    key.contains("_head.conv_seg.")
+}
+
+/// The names in the metadata, if there are any.
+fn classes(metadata: &BTreeMap<String, String>, num_classes: usize) -> Result<Vec<String>, String> {
+    let Some(json) = metadata.get("classes") else { return Ok(Vec::new()) };
+    let classes: Vec<String> = serde_json::from_str(json)
+        .map_err(|error| format!("metadata `classes` is no list of names: {error}"))?;
+    Ok(if classes.len() == num_classes { classes } else { Vec::new() })
+}

@@ -15,7 +15,7 @@ pub use checkpoint::{
 };
 pub use fcn_head::{FcnHead, FcnHeadConfig};
 pub use loss::{
-    IGNORED, MeanOver, SegmentationLosses, pixel_accuracy, pixel_cross_entropy, resize_logits,
+    IGNORED, MeanOver, SegmentationLosses, pixel_accuracy, pixel_classes, pixel_cross_entropy, resize_logits,
     segmentation_losses,
 };
 pub use model::{

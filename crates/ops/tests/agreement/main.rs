@@ -10,6 +10,7 @@ mod layer_norm;
 #[path = "../numbers/mod.rs"]
 mod numbers;
 mod products;
+mod resample;
 mod routing;
 mod threads;
 

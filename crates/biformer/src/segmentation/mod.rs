@@ -15,8 +15,8 @@ pub use checkpoint::{
 };
 pub use fcn_head::{FcnHead, FcnHeadConfig};
 pub use loss::{
-    IGNORED, MeanOver, SegmentationLosses, pixel_accuracy, pixel_classes, pixel_cross_entropy, resize_logits,
-    segmentation_losses,
+    IGNORED, MeanOver, SegmentationLosses, pixel_accuracy, pixel_classes, pixel_cross_entropy,
+    resize_logits, segmentation_losses,
 };
 pub use model::{
     DecodeHead, DecodeHeadConfig, METHOD_NAMES, Segmentor, SegmentorConfig, SegmentorOutput,

@@ -17,6 +17,8 @@ use crate::matmul::{self, Block, Epilogue, Matrix, Numbers, Panels, Rows};
 
 /// Numbers of a chunk of patches for the gradient of the weight.
 const CHUNK: usize = 1 << 19;
+/// Patches of such a chunk, at least: for each the whole gradient is read and written.
+const PATCHES: usize = 256;
 
 /// See [`convolution`](fn@crate::convolution).
 pub(crate) fn fused(
@@ -52,7 +54,7 @@ pub(crate) fn backward_weight(x: &FlexTensor, grad: &FlexTensor, window: Window)
     let patches = Patches::new(x, window);
     let [_, _, _, dim_out] = grad.layout().shape().dims();
     let dim_in = patches.len();
-    let chunk = (CHUNK / dim_in).max(1);
+    let chunk = (CHUNK / dim_in).max(PATCHES);
     let mut output = vec![0.0; dim_in * dim_out];
     let mut scratch = Vec::new();
     for (i, grad) in values(&grad).chunks(chunk * dim_out).enumerate() {
@@ -88,20 +90,15 @@ fn turned_convolution(
 ) -> FlexTensor {
     let [_, dim_out] = weight.layout().shape().dims();
     let taps = values(weight).chunks_exact(channels * dim_out);
-    let mut turned = vec![0.0; taps.len() * dim_out * channels];
-    let targets = turned.chunks_exact_mut(dim_out * channels);
-    for (target, tap) in targets.zip(taps.rev()) {
+    let len = taps.len() * dim_out;
+    let mut turned = vec![0.0; len * channels];
+    for (target, tap) in turned.chunks_exact_mut(dim_out * channels).zip(taps.rev()) {
         for (i, row) in tap.chunks_exact(dim_out).enumerate() {
             row.iter().enumerate().for_each(|(j, weight)| target[j * channels + i] = *weight);
         }
     }
-    let window = Window { padding: window.size - 1 - window.padding, ..window };
-    let patches = Patches::new(grad, window);
-    let turned = Block { values: &turned, row_stride: channels, col_stride: 1 };
-    let panels = matmul::pack(turned, patches.len(), channels);
-    let panels = Panels { values: Numbers::F32(&panels), inner: patches.len(), columns: channels };
-    let output = matmul::multiply(&patches, panels, patches.count(), &Epilogue::default());
-    tensor(output, [patches.batch, patches.rows, patches.cols, channels])
+    let (turned, bias) = (tensor(turned, [len, channels]), tensor(vec![0.0; channels], [channels]));
+    forward(grad, &turned, &bias, Window { padding: window.size - 1 - window.padding, ..window })
 }
 
 /// The gradient of every patch, added where the patch came from.

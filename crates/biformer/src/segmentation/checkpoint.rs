@@ -80,8 +80,11 @@ pub fn load_segmentor(
     let num_classes = options.num_classes.unwrap_or(found_classes);
     let replaced_head = (num_classes != found_classes).then_some(found_classes);
     let backbone = BiFormerConfig::from_name(&name)?.with_drop_path_rate(options.drop_path);
-    let config = SegmentorConfig::new(super::model::dense(backbone), decode_head)
-        .with_num_classes(num_classes);
+    let mut backbone = super::model::dense(backbone);
+    if let Some(n_win) = n_win(&metadata).map_err(checkpoint_error)? {
+        backbone.n_win = n_win;
+    }
+    let config = SegmentorConfig::new(backbone, decode_head).with_num_classes(num_classes);
     let style = config.backbone.key_style();
     let model = config.init(device);
     if replaced_head.is_some() {
@@ -106,6 +109,7 @@ pub fn save_segmentor(path: &Path, model: &Segmentor, info: &SegmentorInfo) -> R
     let entries = [
         ("model", info.model.clone()),
         ("method", info.method.clone()),
+        ("n_win", model.backbone.config.n_win.to_string()),
         ("num_classes", model.num_classes().to_string()),
         ("classes", classes),
     ];
@@ -166,6 +170,13 @@ const BACKBONE: &str = "backbone.";
 /// Whether the size of such a weight depends on the number of classes.
 fn is_last_layer(key: &str) -> bool {
     key.contains("_head.conv_seg.")
+}
+
+/// Regions a side in the metadata, if it says: weights are the same for any number.
+fn n_win(metadata: &BTreeMap<String, String>) -> Result<Option<usize>, String> {
+    let Some(text) = metadata.get("n_win") else { return Ok(None) };
+    let number = text.parse().ok().filter(|n_win| (1..=1024).contains(n_win));
+    number.map(Some).ok_or_else(|| format!("metadata `n_win` is no number up to 1024: `{text}`"))
 }
 
 /// The names in the metadata, if there are any.

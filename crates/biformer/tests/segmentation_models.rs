@@ -9,7 +9,7 @@ mod segmentation {
     use biformer::Precision;
     use biformer::analysis::segmentor_costs;
     use biformer::classification::{ImageClassifier, ImageClassifierConfig};
-    use biformer::layers::ChannelDropout;
+    use biformer::layers::{ChannelDropout, PatchEmbedKind};
     use biformer::models::{BiFormerConfig, MODEL_NAMES};
     use biformer::segmentation::*;
     use biformer::weights::{
@@ -93,9 +93,13 @@ mod segmentation {
                 }
                 keys.iter().filter(|(key, _)| !key.starts_with("backbone.")).count()
             };
-            let [c2, c3, c4, c5] = BiFormerConfig::from_name(name).expect("a model").embed_dims;
+            let backbone = BiFormerConfig::from_name(name).expect("a model");
+            let [c2, c3, c4, c5] = backbone.embed_dims;
             let stem = "backbone.downsample_layers.0.0.weight";
-            let first = if name.contains("stl") { [c2, 3, 4, 4] } else { [c2 / 2, 3, 3, 3] };
+            let first = match backbone.patch_embed {
+                PatchEmbedKind::NonOverlapped => [c2, 3, 4, 4],
+                PatchEmbedKind::Overlapped => [c2 / 2, 3, 3, 3],
+            };
             let found = has(
                 "semantic_fpn",
                 &[

@@ -9,6 +9,7 @@ pub mod info;
 pub mod label_maps;
 mod pictures;
 pub mod predict;
+mod segment;
 pub mod train;
 pub mod visualize;
 

@@ -1,32 +1,39 @@
-//! The pictures of a run: what is read, how it is changed, how it is mixed.
+//! Classification: what is read, how it is changed and mixed, what is learnt from it.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::Recipe;
-use crate::classification::{ClassifierInfo, TokenTargets, images_tensor};
-use crate::data::{
-    Batch, DataLoader, EvalTransform, ImageFolder, LabelMaps, Mix, MixToken, Picture, Sample,
-    Shard, Split, TrainTransform, Transform, mix_pictures, mixup_rng, soft_targets, split_folder,
-    token_label_targets,
+use super::engine::{Event, Run, report_skipped};
+use super::objective::{Counts, Loss, Objective, Validation};
+use super::processes::{hash, places};
+use super::{Recipe, Scores};
+use crate::classification::{
+    Accuracy, ClassifierInfo, ImageClassifier, ImageClassifierConfig, LoadOptions, TokenParts,
+    TokenTargets, evaluate, images_tensor, load_classifier, save_classifier,
+    soft_target_cross_entropy, token_label_loss,
 };
-use crate::distributed::World;
-use crate::layers::BatchPart;
+use crate::data::{
+    Batch, DataLoader, EvalTransform, ImageFolder, LabelMaps, Loaded, Mix, MixToken, Picture,
+    Sample, Shard, Split, TrainTransform, Transform, mix_pictures, mixup_rng, soft_targets,
+    split_folder, token_label_targets,
+};
+use crate::models::BiFormerConfig;
 use crate::{Error, Result};
 
-/// The pictures of a run.
-pub(super) struct Pictures {
-    pub train: DataLoader,
-    pub val: DataLoader,
+/// The pictures of a run that learns their classes.
+pub(crate) struct Classification {
+    train: DataLoader,
+    val: DataLoader,
     train_transform: TrainTransform,
     label_maps: Option<LabelMaps>,
-    pub info: ClassifierInfo,
+    info: ClassifierInfo,
 }
 
 /// A training batch on the device.
-pub(super) struct TrainBatch {
+pub(crate) struct TrainBatch {
     /// `[batch, 3, img_size, img_size]`
     pub images: Tensor<4>,
     /// `[batch, num_classes]`
@@ -35,14 +42,12 @@ pub(super) struct TrainBatch {
     pub tokens: Option<TokenTargets>,
 }
 
-impl Pictures {
-    /// Steps of the optimizer in an epoch.
-    pub fn steps(&self, recipe: &Recipe) -> usize {
-        self.train.batches().div_ceil(recipe.grad_accum_steps)
-    }
+impl Objective for Classification {
+    type Model = ImageClassifier;
+    type Sample = (usize, Sample);
+    type Batch = TrainBatch;
 
-    /// What `shard` sees of the pictures that the recipe names.
-    pub fn open(recipe: &Recipe, shard: Shard) -> Result<Self> {
+    fn open(recipe: &Recipe, shard: Shard) -> Result<Self> {
         let root: &PathBuf = recipe
             .data
             .as_ref()
@@ -72,8 +77,145 @@ impl Pictures {
         })
     }
 
+    fn counts(&self) -> Counts {
+        Counts {
+            train_images: self.train.samples.len(),
+            val_images: self.val.samples.len(),
+            classes: self.info.classes.len(),
+        }
+    }
+
+    fn fingerprint(&self) -> u64 {
+        let names = |loader: &DataLoader| -> Vec<_> {
+            let samples = loader.samples.iter();
+            let named = samples.map(|(picture, class)| (picture.path().file_name(), *class));
+            named.map(|(name, class)| (name.map(ToOwned::to_owned), class)).collect()
+        };
+        hash(&[names(&self.train), names(&self.val)])
+    }
+
+    fn model(
+        &self,
+        recipe: &Recipe,
+        device: &Device,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<ImageClassifier> {
+        let classes = self.info.classes.len();
+        let Some(path) = &recipe.initial_checkpoint else {
+            let backbone =
+                BiFormerConfig::from_name(&recipe.model)?.with_drop_path_rate(recipe.drop_path);
+            let TokenParts { class_blocks, aux_head } = recipe.token_parts();
+            let num_classes = classes;
+            let config = ImageClassifierConfig { backbone, num_classes, class_blocks, aux_head };
+            return Ok(config.init(device));
+        };
+        let options = LoadOptions {
+            model: Some(recipe.model.clone()),
+            num_classes: Some(classes),
+            drop_path: recipe.drop_path,
+            token_parts: Some(recipe.token_parts()),
+            ..LoadOptions::default()
+        };
+        let loaded = load_classifier(path, &options, device)?;
+        if let Some(checkpoint_classes) = loaded.replaced_head {
+            observe(Event::ReplacedHead { checkpoint_classes, classes });
+        }
+        Ok(loaded.model)
+    }
+
+    fn batches(&self, _: &Recipe) -> usize {
+        self.train.batches()
+    }
+
+    fn load(
+        &self,
+        recipe: &Recipe,
+        epoch: usize,
+        first: usize,
+    ) -> impl Iterator<Item = Loaded<Self::Sample>> {
+        let transform = self.transform(recipe);
+        self.train.clone().load(epoch, first, move |(picture, label), image, rng| {
+            Ok((*label, transform(picture.path(), image, rng)?))
+        })
+    }
+
+    /// Mixed as the recipe says. λ and boxes are drawn for the whole batch of all shards. The targets of
+    /// the black picture are 0.
+    fn batch(
+        &self,
+        loaded: Loaded<Self::Sample>,
+        recipe: &Recipe,
+        (epoch, number): (usize, usize),
+        device: &Device,
+    ) -> TrainBatch {
+        let (size, classes) = ([recipe.img_size; 2], self.info.classes.len());
+        let (places, of) = places(&loaded, self.train.shard);
+        let mut batch = Batch::from(loaded);
+        if batch.labels.is_empty() {
+            batch.pixels = vec![0.0; 3 * size[0] * size[1]];
+            batch.token_targets = vec![0.0; self.token_numbers(recipe)];
+            return self.on_device(batch, vec![0.0; classes], None, recipe, device);
+        }
+        let rng = || mixup_rng(recipe.seed, epoch, number);
+        let mixes: Vec<Mix> = recipe.mixup_in(epoch).map_or_else(Vec::new, |mixup| {
+            let all = mixup.draw(of, size, &mut rng());
+            places.into_iter().map(|place| all[place].clone()).collect()
+        });
+        mix_pictures(&mut batch.pixels, &mixes, size);
+        let targets = soft_targets(&batch.labels, classes, recipe.smoothing, &mixes, size);
+        let mix_token = recipe.mix_token.then(|| MixToken::draw(recipe.token_grid(), &mut rng()));
+        self.on_device(batch, targets, mix_token, recipe, device)
+    }
+
+    fn loss(model: &ImageClassifier, batch: TrainBatch) -> Loss {
+        let TrainBatch { images, targets, tokens } = batch;
+        let (loss, logits) = match &tokens {
+            Some(tokens) => token_label_loss(model, images, targets.clone(), tokens),
+            None => {
+                let logits = model.forward(images);
+                (soft_target_cross_entropy(logits.clone(), targets.clone()), logits)
+            }
+        };
+        let mut accuracy = Accuracy::default();
+        accuracy.update_soft(logits, targets);
+        Loss { loss, hits: accuracy.top1_hits as f64 }
+    }
+
+    fn validate(
+        run: &Run<'_, Self>,
+        model: ImageClassifier,
+        train_accuracy: f64,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<Validation>> {
+        let Self { val, info, .. } = &run.objective;
+        let (mut images, of) = (0, val.samples.len());
+        let (model, device) = (model.for_inference(), run.device.clone().inner());
+        let found = evaluate(&model, val.clone(), info.transform, &device, |batch| {
+            report_skipped(&batch.skipped, observe);
+            images += batch.of;
+            observe(Event::Validated { images, of });
+            if run.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        Ok(found.map(|found| found.over(run.world)).map(|found| Validation {
+            scores: Scores::Classification {
+                train_top1: train_accuracy,
+                val_loss: found.loss,
+                val_top1: found.accuracy.top1(),
+                val_top5: found.accuracy.top5(),
+            },
+            images: found.accuracy.images,
+            skipped: found.skipped,
+        }))
+    }
+
+    fn save(&self, path: &Path, model: &ImageClassifier) -> Result<()> {
+        save_classifier(path, model, &self.info)
+    }
+}
+
+impl Classification {
     /// What is done to each training picture, and with it to its label map.
-    pub fn transform(&self, recipe: &Recipe) -> Box<Transform> {
+    fn transform(&self, recipe: &Recipe) -> Box<Transform> {
         let transform = self.train_transform;
         let Some(maps) = self.label_maps.clone() else {
             return Box::new(move |_, image, rng| Ok(transform.apply(image, rng).into()));
@@ -85,64 +227,6 @@ impl Pictures {
             let token_targets = maps.read(path)?.targets(&framing, grid, classes, smoothing);
             Ok(Sample { pixels, token_targets })
         })
-    }
-
-    /// What layers must know of a training batch that `world` shares, of `readable` pictures in
-    /// all; `None` in one process alone.
-    pub fn part(
-        &self,
-        batch: &Batch,
-        recipe: &Recipe,
-        readable: usize,
-        world: &World,
-    ) -> Option<BatchPart> {
-        let sync_bn = world.reducer()?;
-        let sync_bn = recipe.sync_bn.then_some(sync_bn);
-        Some(match batch.labels.len() {
-            0 => BatchPart { places: vec![0], of: 1, readable, is_empty: true, sync_bn },
-            _ => {
-                let (places, of) = self.places(batch);
-                BatchPart { places, of, readable, is_empty: false, sync_bn }
-            }
-        })
-    }
-
-    /// The places of the pictures in the whole batch, and how many that has. A picture that could not
-    /// be read leaves no gap: the others move up, as if all shards lacked as many.
-    fn places(&self, batch: &Batch) -> (Vec<usize>, usize) {
-        let of = match batch.skipped.len() {
-            0 => batch.of,
-            _ => batch.labels.len() * self.train.shard.size,
-        };
-        (self.train.shard.places(of), of)
-    }
-
-    /// A training batch, mixed as the recipe says for batch `number` of `epoch`, both counted from 0.
-    /// λ and boxes are drawn for the whole batch of all shards. Without a picture there is a black one
-    /// with targets of 0, which add nothing to the loss.
-    pub fn mixed(
-        &self,
-        mut batch: Batch,
-        recipe: &Recipe,
-        (epoch, number): (usize, usize),
-        device: &Device,
-    ) -> TrainBatch {
-        let (size, classes) = ([recipe.img_size; 2], self.info.classes.len());
-        if batch.labels.is_empty() {
-            batch.pixels = vec![0.0; 3 * size[0] * size[1]];
-            batch.token_targets = vec![0.0; self.token_numbers(recipe)];
-            return self.on_device(batch, vec![0.0; classes], None, recipe, device);
-        }
-        let rng = || mixup_rng(recipe.seed, epoch, number);
-        let mixes: Vec<Mix> = recipe.mixup_in(epoch).map_or_else(Vec::new, |mixup| {
-            let (places, of) = self.places(&batch);
-            let all = mixup.draw(of, size, &mut rng());
-            places.into_iter().map(|place| all[place].clone()).collect()
-        });
-        mix_pictures(&mut batch.pixels, &mixes, size);
-        let targets = soft_targets(&batch.labels, classes, recipe.smoothing, &mixes, size);
-        let mix_token = recipe.mix_token.then(|| MixToken::draw(recipe.token_grid(), &mut rng()));
-        self.on_device(batch, targets, mix_token, recipe, device)
     }
 
     /// Numbers that token labeling has for a picture; none without it.

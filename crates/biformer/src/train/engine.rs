@@ -16,7 +16,7 @@ use super::processes::agree_on_start;
 use super::segment::Segmentation;
 use super::state::State;
 use super::tensorboard::EventLog;
-use super::{EpochMetrics, Progress, Recipe, RunFolder, Task};
+use super::{EpochMetrics, Progress, Recipe, RunFolder, StepMetrics, Task};
 use crate::distributed::World;
 use crate::{Error, Result, check_option};
 
@@ -44,27 +44,6 @@ pub enum Event<'a> {
     Validated { images: usize, of: usize },
     /// After each epoch, once it is safely on disk.
     Epoch(&'a EpochMetrics),
-}
-
-/// Where training stands after a step.
-#[derive(Clone, Copy, Debug)]
-pub struct StepMetrics {
-    /// Counted from 1.
-    pub epoch: usize,
-    /// Epochs of the run.
-    pub epochs: usize,
-    /// Counted from 1, within the epoch.
-    pub step: usize,
-    /// Steps of an epoch.
-    pub steps: usize,
-    /// Mean over the epoch so far.
-    pub loss: f64,
-    /// Share of pictures, or of their pixels, that were right in the epoch so far.
-    pub accuracy: f64,
-    /// Learning rate of the step.
-    pub lr: f64,
-    /// Training pictures a second in this epoch.
-    pub images_per_second: f64,
 }
 
 /// How a run ended.

@@ -1,6 +1,27 @@
-//! What is known of an epoch once it is over.
+//! What is known of a step and of an epoch once they are over.
 
 use serde::{Deserialize, Serialize};
+
+/// Where training stands after a step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepMetrics {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Epochs of the run.
+    pub epochs: usize,
+    /// Counted from 1, within the epoch.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// Mean over the epoch so far.
+    pub loss: f64,
+    /// Share of pictures, or of their pixels, that were right in the epoch so far.
+    pub accuracy: f64,
+    /// Learning rate of the step.
+    pub lr: f64,
+    /// Training pictures a second in this epoch.
+    pub images_per_second: f64,
+}
 
 /// One line of `results.csv` and `metrics.jsonl`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,13 +12,13 @@ use super::processes::hash;
 use super::{Recipe, Scores};
 use crate::classification::read_weights;
 use crate::data::segmentation::{
-    IGNORE_INDEX, LabeledPicture, PhotoMetricDistortion, SegmentationFolder, SegmentationSample,
-    SegmentationSet, SegmentationTransform, TestResize,
+    IGNORE_INDEX, LabeledPicture, SegmentationFolder, SegmentationSample, SegmentationSet,
+    SegmentationTransform, TestResize,
 };
 use crate::data::{DataLoader, Example, Loaded, Shard};
 use crate::segmentation::{
-    DecodeHeadConfig, Inference, LoadSegmentorOptions, Segmentor, SegmentorConfig, SegmentorInfo,
-    batch_tensors, evaluate, load_segmentor, save_segmentor, segmentation_losses,
+    Inference, LoadSegmentorOptions, Segmentor, SegmentorInfo, batch_tensors, evaluate,
+    load_segmentor, save_segmentor, segmentation_losses,
 };
 use crate::{Error, Result};
 
@@ -214,40 +214,5 @@ impl Objective for Segmentation {
 
     fn save(&self, path: &Path, model: &Segmentor) -> Result<()> {
         save_segmentor(path, model, &self.info)
-    }
-}
-
-impl Recipe {
-    /// The segmentor that the recipe describes.
-    ///
-    /// # Errors
-    /// [`Error::Option`] if there is no such model or method.
-    pub fn segmentor_config(&self, num_classes: usize) -> Result<SegmentorConfig> {
-        let mut config = SegmentorConfig::from_names(&self.model, &self.method)?;
-        config.backbone.drop_path_rate = self.drop_path;
-        match &mut config.decode_head {
-            DecodeHeadConfig::SemanticFpn(head) => {
-                head.pyramid_channels = self.neck_channels;
-                head.channels = self.head_channels;
-            }
-            DecodeHeadConfig::Uper(head, auxiliary) => {
-                head.channels = self.head_channels;
-                auxiliary.channels = self.aux_channels;
-            }
-        }
-        Ok(config.with_num_classes(num_classes))
-    }
-
-    /// What is done to each training picture and its labels.
-    pub fn segmentation_transform(&self) -> SegmentationTransform {
-        let [low, high] = self.ratio_range;
-        SegmentationTransform {
-            img_scale: self.img_scale,
-            ratio_range: (low, high),
-            crop_size: self.crop_size,
-            cat_max_ratio: self.cat_max_ratio,
-            hflip: self.hflip,
-            photometric: self.photo_metric_distortion.then(PhotoMetricDistortion::default),
-        }
     }
 }

@@ -1,10 +1,10 @@
 //! The models as wholes: their size, the maps they give, stochastic depth.
 
 use biformer::analysis::{LayerCost, classifier_costs};
-use biformer::classification::{ImageClassifier, ImageClassifierConfig};
-use biformer::layers::{DropPath, drop_path_rates};
+use biformer::classification::{ImageClassifier, ImageClassifierConfig, guess_model};
+use biformer::layers::{DropPath, PatchEmbedKind, drop_path_rates};
 use biformer::models::{BiFormerConfig, MODEL_NAMES};
-use biformer::weights::{keys_and_shapes, load_state_dict, state_dict};
+use biformer::weights::{StateTensor, keys_and_shapes, load_state_dict, state_dict};
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 
@@ -36,6 +36,58 @@ fn parameters_and_macs_are_those_of_the_official_code() {
         // leaves room for the layers that it does not see.
         let found = sum(&costs, |cost| cost.macs) as f64 / 1e9;
         assert!((found / gmacs - 1.0).abs() < 0.01, "{name}: {found} G, expected {gmacs} G");
+    }
+}
+
+/// Each row of Table 6 changes what it says, and its cost by what that costs.
+#[test]
+fn table_6_is_a_walk_through_configurations() {
+    let [stl, overlapped, no_pos, small] =
+        ["biformer_stl", "biformer_stl_overlapped", "biformer_small_no_pos", "biformer_small"]
+            .map(classifier);
+    let [params, macs] = [|cost: &LayerCost| cost.params, |cost: &LayerCost| cost.macs];
+    let of = |model: &ImageClassifier, part| sum(&classifier_costs(model, [224, 224]), part);
+
+    let [c1, c2, c3, c4] = stl.backbone.config.embed_dims;
+    // 3 × 3 convolutions to half the width and to the whole one, in place of one 4 × 4.
+    let stem = (9 * 3 * c1 / 2 + c1 / 2) + (9 * c1 / 2 * c1 + c1) - (16 * 3 * c1 + c1);
+    let stem_norm = 2 * (c1 / 2);
+    // 3 × 3 in place of 2 × 2; the norm is behind, and so as wide as what comes out.
+    let merging = |from: usize, to: usize| (9 - 4) * from * to + 2 * (to - from);
+    let grown = stem + stem_norm + merging(c1, c2) + merging(c2, c3) + merging(c3, c4);
+    assert_eq!(of(&overlapped, params), of(&stl, params) + grown);
+
+    // A kernel of 3 × 3 and a bias for each channel of each block.
+    let config = &small.backbone.config;
+    let channels: usize = (0..4).map(|i| config.depths[i] * config.embed_dims[i]).sum();
+    assert_eq!(of(&small, params), of(&no_pos, params) + 10 * channels);
+    let tokens = [56 * 56, 28 * 28, 14 * 14, 7 * 7];
+    let positions: usize =
+        (0..4).map(|i| config.depths[i] * config.embed_dims[i] * tokens[i]).sum();
+    assert_eq!(of(&small, macs), of(&no_pos, macs) + 9 * positions);
+
+    // Overlapped patch embedding is the official `biformer.py`'s alone, and so are its names.
+    for (model, key) in [
+        (&stl, "stages.0.blocks.0.mlp.2.weight"),
+        (&overlapped, "stages.0.0.mlp.3.weight"),
+        (&no_pos, "stages.0.0.mlp.3.weight"),
+    ] {
+        let config = &model.backbone.config;
+        let keys = keys_and_shapes(model, config.key_style());
+        assert!(keys.iter().any(|(found, _)| found == key), "no {key} in {config}");
+        assert!(!keys.iter().any(|(found, _)| found.contains("pos_embed")), "{config}");
+    }
+}
+
+/// The weights tell which of the models they are; the two writings of STL by their names alone.
+#[test]
+fn weights_of_each_model_are_recognised() {
+    for name in MODEL_NAMES {
+        let model = classifier(name);
+        let weights = keys_and_shapes(&model, model.backbone.config.key_style());
+        let weights =
+            weights.into_iter().map(|(key, shape)| (key, StateTensor { shape, data: Vec::new() }));
+        assert_eq!(guess_model(&weights.collect()).as_deref(), Some(name));
     }
 }
 
@@ -73,9 +125,10 @@ fn maps_have_strides_4_to_32_at_any_size() {
     // Overlapping 3 × 3 convolutions round up, patches that do not overlap round down.
     let rounds_up = |size: usize| [4, 8, 16, 32].map(|stride: usize| size.div_ceil(stride));
     let rounds_down = |size: usize| [4, 8, 16, 32].map(|stride: usize| size / stride);
-    for config in [BiFormerConfig::nano(), small_stl(), small_stl_nchw()] {
+    for config in [BiFormerConfig::nano(), small_stl(), small_stl_nchw(), small_stl_overlapped()] {
         let model = config.init(&device);
-        let expected = |size| if config.pos_embed { rounds_up(size) } else { rounds_down(size) };
+        let overlaps = config.patch_embed == PatchEmbedKind::Overlapped;
+        let expected = |size| if overlaps { rounds_up(size) } else { rounds_down(size) };
         for [height, width] in [[64, 64], [65, 97], [33, 32], [61, 130]] {
             let x = Tensor::random([1, 3, height, width], Distribution::Default, &device);
             let (heights, widths) = (expected(height), expected(width));
@@ -96,6 +149,10 @@ fn small_stl() -> BiFormerConfig {
 
 fn small_stl_nchw() -> BiFormerConfig {
     BiFormerConfig { depths: [1; 4], embed_dims: [32, 64, 96, 128], ..BiFormerConfig::stl_nchw() }
+}
+
+fn small_stl_overlapped() -> BiFormerConfig {
+    BiFormerConfig { patch_embed: PatchEmbedKind::Overlapped, ..small_stl() }
 }
 
 const RATE: f64 = 0.3;

@@ -59,6 +59,9 @@ fn stopping_anywhere_changes_nothing() {
         return;
     }
     ends_alike(&Recipe { amp: true, ..recipe }, &folder.path().join("amp"));
+    let [exact, rounded] =
+        ["whole", "amp/whole"].map(|run| read(&folder.path().join(run).join("last.safetensors")));
+    assert!(exact != rounded, "amp changes nothing");
 }
 
 /// Epochs of six batches, while a pass over the pictures has four.

@@ -6,6 +6,7 @@ mod checkpoint_bytes;
 
 mod segmentation {
     use super::checkpoint_bytes as bytes;
+    use biformer::Precision;
     use biformer::analysis::segmentor_costs;
     use biformer::classification::{ImageClassifier, ImageClassifierConfig};
     use biformer::data::segmentation::TestResize;
@@ -190,8 +191,10 @@ mod segmentation {
             let model = disturbed(config(method).init(&device));
             let x = Tensor::<4>::random([2, 3, 97, 64], Distribution::Default, &device);
             let expected = values(model.forward(x.clone()));
+            let costs = segmentor_costs(&model, [97, 64]);
             let prepared = model.for_inference();
             assert!(prepared.auxiliary_head.is_none());
+            assert!(costs.starts_with(&segmentor_costs(&prepared, [97, 64])), "{method}");
             assert_eq!(prepared.num_classes(), CLASSES);
             let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
             for (found, expected) in values(prepared.forward(x)).iter().zip(&expected) {
@@ -202,14 +205,25 @@ mod segmentation {
     }
 
     #[test]
+    #[should_panic(expected = "has given up its plain weights")]
+    fn a_neck_prepared_for_inference_cannot_be_saved() {
+        let model = config("semantic_fpn").init(&Device::default());
+        let style = model.backbone.config.key_style();
+        state_dict(&model.neck.expect("a neck").for_inference(Precision::F32), style);
+    }
+
+    #[test]
     fn files_give_back_what_was_saved() {
         let device = Device::default();
         let folder = tempfile::tempdir().expect("a folder");
         for method in METHOD_NAMES {
             let path = folder.path().join(format!("{method}.safetensors"));
-            let model = disturbed(config(method).init(&device));
+            let mut config = config(method);
+            config.backbone.n_win = 4; // which weights cannot tell
+            let model = disturbed(config.init(&device));
             save_segmentor(&path, &model, &info(method)).expect("a file");
             let loaded = load_segmentor(&path, &Default::default(), &device).expect("a segmentor");
+            assert_eq!(loaded.model.backbone.config.n_win, 4);
             assert_eq!(loaded.info, info(method));
             assert_eq!(loaded.replaced_head, None);
             let style = model.backbone.config.key_style();

@@ -4,11 +4,11 @@
 use std::time::Instant;
 
 use biformer_ops::{
-    LinearFusion, RegionGrid, RoutedAttentionOptions, RoutingOptions, Weight, Window, batch_norm,
-    batch_norm_reference, convolution, convolution_reference, depthwise_conv, depthwise_conv_add,
-    depthwise_conv_reference, gelu, global_attention, global_attention_traced, instruction_set,
-    layer_norm, layer_norm_reference, linear, linear_reference, route, route_reference,
-    routed_attention, routed_attention_traced,
+    LinearFusion, RegionGrid, RoutedAttentionOptions, RoutingOptions, Taps, Weight, Window,
+    batch_norm, batch_norm_reference, convolution, convolution_reference, depthwise_conv,
+    depthwise_conv_add, depthwise_conv_reference, gelu, global_attention, global_attention_traced,
+    instruction_set, layer_norm, layer_norm_reference, linear, linear_reference, resample,
+    resample_reference, route, route_reference, routed_attention, routed_attention_traced,
 };
 use burn::tensor::{Device, Distribution, Tensor, activation};
 
@@ -42,8 +42,12 @@ fn main() {
     for (side, channels_in, channels_out) in
         [(224, 3, 32), (112, 32, 64), (56, 64, 128), (28, 128, 256), (14, 256, 512)]
     {
-        bench_convolution([1, side, side, channels_in], channels_out);
+        bench_convolution([1, side, side, channels_in], channels_out, 2);
     }
+    // Heads of segmentation at 512²: the finest of Semantic FPN, and how its levels grow.
+    bench_convolution([1, 128, 128, 256], 128, 1);
+    bench_resample([1, 64, 64, 128], 128);
+    bench_resample([1, 128, 128, 150], 512);
     // Batch, side and channels of the stages of BiFormer-T at 224², and of nano at 64².
     let stages = [[56, 64], [28, 128], [14, 256], [7, 512]];
     let batches = [1, 8].map(|batch| stages.map(|[side, channels]| [batch, side, channels]));
@@ -74,10 +78,10 @@ fn bench_linear(shape: [usize; 4], dim_out: usize) {
     compare(&format!("linear to {dim_out}"), shape, parameters, definition, fused);
 }
 
-/// 3 × 3, stride 2; packed weights forward, plain ones in training.
-fn bench_convolution(shape: [usize; 4], channels_out: usize) {
+/// 3 × 3; packed weights forward, plain ones in training.
+fn bench_convolution(shape: [usize; 4], channels_out: usize, stride: usize) {
     let device = Device::default();
-    let window = Window { size: 3, stride: 2, padding: 1 };
+    let window = Window { size: 3, stride, padding: 1 };
     let dim_in = 9 * shape[3];
     let matrix = move |w: Tensor<1>| w.reshape([dim_in, channels_out]);
     let parameters = [random([dim_in * channels_out], &device), random([channels_out], &device)];
@@ -89,6 +93,16 @@ fn bench_convolution(shape: [usize; 4], channels_out: usize) {
         convolution(x, &weight, b, window, false)
     };
     compare(&format!("convolution to {channels_out}"), shape, parameters, definition, fused);
+}
+
+/// Bilinear, to squares of `side` tokens.
+fn bench_resample(shape: [usize; 4], side: usize) {
+    let none = [Tensor::zeros([1], &Device::default()), Tensor::zeros([1], &Device::default())];
+    let [_, height, width, _] = shape;
+    let (rows, cols) = (Taps::linear(height, side), Taps::linear(width, side));
+    let definition = |x, _| resample_reference(x, &rows, &cols);
+    let fused = |x, _| resample(x, rows.clone(), cols.clone());
+    compare(&format!("resample to {side}²"), shape, none, definition, fused);
 }
 
 fn bench_depthwise_conv(shape: [usize; 4], kernel_size: usize) {

@@ -12,6 +12,7 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::all_reduce::{self, Reducer};
 use crate::convolution::{self, ConvolutionOptions, Window};
 use crate::linear::{self, LinearOptions};
+use crate::resample::{self, Resampling};
 use crate::routed_attention::{self, Routing};
 use crate::{
     Precision, RegionGrid, RoutingOptions, batch_norm, depthwise_conv, gelu, layer_norm, routing,
@@ -103,6 +104,9 @@ pub trait OpsBackend: burn::backend::Backend {
         window: Window,
         precision: Precision,
     ) -> FloatTensor<Self>;
+
+    /// See [`resample`](fn@crate::resample).
+    fn fused_resample(x: FloatTensor<Self>, resampling: Resampling) -> FloatTensor<Self>;
 
     /// See [`routed_attention`](fn@crate::routed_attention).
     fn fused_routed_attention(
@@ -220,6 +224,10 @@ impl OpsBackend for Flex {
         precision: Precision,
     ) -> FloatTensor<Self> {
         convolution::cpu::forward(&x, &weight, &bias, window, precision)
+    }
+
+    fn fused_resample(x: FloatTensor<Self>, resampling: Resampling) -> FloatTensor<Self> {
+        resample::cpu::forward(&x, &resampling)
     }
 
     fn fused_routed_attention(
@@ -343,6 +351,10 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
         precision: Precision,
     ) -> FloatTensor<Self> {
         convolution::autodiff::forward::<C>(x, weight, bias, window, precision)
+    }
+
+    fn fused_resample(x: FloatTensor<Self>, resampling: Resampling) -> FloatTensor<Self> {
+        resample::autodiff::forward::<C>(x, resampling)
     }
 
     fn fused_routed_attention(

@@ -41,6 +41,7 @@ mod peak;
 mod precision;
 pub mod profile;
 mod regions;
+mod resample;
 mod routed_attention;
 mod routing;
 mod simd;
@@ -63,9 +64,10 @@ pub use parallel::keep_awake;
 pub use peak::peak_gflops;
 pub use precision::{Precision, autocast};
 pub use regions::RegionGrid;
+pub use resample::{Resampling, Taps, resample, resample_reference};
 pub use routed_attention::{
     RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_lce,
-    routed_attention_traced, split_qkv,
+    routed_attention_traced, routed_attention_weights, split_qkv,
 };
 pub use routing::{RoutingOptions, affinity, region_means, route, route_reference, topk_regions};
 pub use simd::{check_instruction_set, instruction_set};

@@ -37,8 +37,8 @@ thread_local! {
 /// [`linear`](fn@crate::linear) and [`convolution`](fn@crate::convolution), round both sides to
 /// `precision`. So do their backward passes, wherever those run. The name is PyTorch's.
 ///
-/// It holds for this thread, on the CPU: a pass with gradients does not leave the thread that runs it. Other
-/// devices, and products without gradients, pay no attention to it; those take the precision that
+/// It holds for this thread, which a forward pass with gradients does not leave, and for the CPU: other
+/// devices pay no attention to it. Products without gradients have the precision that
 /// [`Weight::pack_in`](crate::Weight::pack_in) was told.
 ///
 /// # Panics

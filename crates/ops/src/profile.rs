@@ -23,6 +23,7 @@ pub enum Class {
     GlobalAttention,
     Routing,
     Gelu,
+    Resample,
     /// All that has no class of its own.
     Other,
 }
@@ -85,7 +86,7 @@ impl Drop for Span {
 
 impl Class {
     /// Every class, in the order of the enum.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Linear,
         Self::Convolution,
         Self::DepthwiseConv,
@@ -95,6 +96,7 @@ impl Class {
         Self::GlobalAttention,
         Self::Routing,
         Self::Gelu,
+        Self::Resample,
         Self::Other,
     ];
 }
@@ -111,6 +113,7 @@ impl fmt::Display for Class {
             Self::GlobalAttention => "global attention",
             Self::Routing => "routing",
             Self::Gelu => "GELU",
+            Self::Resample => "resampling",
             Self::Other => "other",
         })
     }

@@ -4,7 +4,8 @@ mod numbers;
 
 use biformer_ops::{
     RegionGrid, RoutedAttentionOptions, RoutingOptions, affinity, depthwise_conv, global_attention,
-    region_means, route, routed_attention, routed_attention_traced, topk_regions,
+    region_means, route, routed_attention, routed_attention_traced, routed_attention_weights,
+    topk_regions,
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use numbers::{assert_close, numbers, values};
@@ -72,6 +73,37 @@ fn all_regions_are_global_attention() {
         let graph = route(&q, &k, &grid, &routing);
         let found = grid.crop(routed_attention(q, k, v, graph, &grid, &options(true)));
         assert_close(&format!("{grid:?}"), &values(found), &values(expected), TOLERANCE);
+    }
+}
+
+/// Of both pictures, with and without padding.
+#[test]
+fn weights_of_some_regions_are_among_those_of_all() {
+    let device = Device::default();
+    for grid in grids() {
+        let [q, k, v] = maps(&grid, &device).map(|x| grid.pad(x));
+        let topk = 2.min(grid.regions());
+        let graph = route(&q, &k, &grid, &RoutingOptions { topk, ..Default::default() });
+        let (first, regions) = (grid.regions() / 2, grid.regions());
+        for mask_padding in [false, true] {
+            let options = options(mask_padding);
+            let some = first..regions;
+            let found = routed_attention_weights(
+                q.clone(),
+                k.clone(),
+                graph.clone(),
+                &grid,
+                &options,
+                some.clone(),
+            );
+            let [q, k, v] = [&q, &k, &v].map(Tensor::clone);
+            let all = routed_attention_traced(q, k, v, graph.clone(), &grid, &options).weights;
+            let [_, heads, tokens, keys] = all.dims();
+            let all = all.reshape([2, regions, heads * tokens, keys]);
+            let expected = all.narrow(1, first, some.len());
+            assert_eq!(found.dims(), [2 * some.len(), heads, tokens, keys], "{grid:?}");
+            assert_eq!(values(found), values(expected), "{grid:?}");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Commands and flags, named as in timm; ultralytics' names are aliases.
 
 mod benchmark;
+mod info;
 mod segment;
 mod train;
 mod visualize;
@@ -12,6 +13,7 @@ use biformer::train::Task;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use benchmark::{Bench, BenchmarkArgs, Operator, OperatorArgs};
+pub use info::{ComplexityArgs, InfoArgs};
 pub use segment::{LookArgs, Mode};
 pub use train::{Overrides, TrainArgs};
 pub use visualize::{Block, Head, VisualizeArgs};
@@ -60,6 +62,9 @@ pub enum Command {
     )]
     Visualize(VisualizeArgs),
     /// List the models with parameters and multiply-accumulates
+    #[command(after_help = "Examples:\n  biformer info biformer_tiny --size 512x768 --layers\n  \
+                            biformer info --table6\n  \
+                            biformer info biformer_tiny --complexity --stage 2 --output runs/complexity")]
     Info(InfoArgs),
     /// Measure the speed of models or of an operator on random numbers
     #[command(
@@ -242,38 +247,6 @@ pub enum Format {
     Table,
     Json,
     Csv,
-}
-
-#[derive(Debug, Args)]
-pub struct InfoArgs {
-    /// Models to list [default: all]
-    pub models: Vec<String>,
-    /// Count them as token labeling has them: with class attention and a head for each token
-    #[arg(long)]
-    pub token_labeling: bool,
-    /// Side, or HEIGHTxWIDTH, of the pictures that multiply-accumulates are counted for
-    #[arg(long, visible_aliases = ["imgsz", "size"], value_name = "SIZE", default_value = "224",
-          value_parser = benchmark::parse_size)]
-    pub img_size: [usize; 2],
-    /// Regions a side, the paper's S [default: that of the model]
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub n_win: Option<u16>,
-    /// Routed regions of stages 1 to 3, the paper's k [default: those of the model]
-    #[arg(long, value_name = "K1,K2,K3", value_parser = parse_topks)]
-    pub topk: Option<[usize; 3]>,
-    /// Show every layer
-    #[arg(long)]
-    pub layers: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub format: Format,
-}
-
-fn parse_topks(text: &str) -> Result<[usize; 3], String> {
-    let numbers: Result<Vec<usize>, _> = text.split(',').map(|k| k.trim().parse()).collect();
-    let topks = numbers.ok().and_then(|numbers| <[usize; 3]>::try_from(numbers).ok());
-    let wanted = "expected three numbers from 1, as in 1,4,16";
-    topks.filter(|topks| !topks.contains(&0)).ok_or_else(|| wanted.to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -10,20 +10,22 @@ use biformer::models::{BiFormerConfig, MODEL_NAMES};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Done, size};
+use super::{Done, info_complexity, info_table6, size};
 use crate::args::{Format, InfoArgs};
 use crate::device;
 
 /// Parameters in millions, multiply-accumulates in billions at 224², top-1 on ImageNet-1K.
-type Paper = (f64, Option<f64>, Option<f64>);
+pub(super) type Paper = (f64, Option<f64>, Option<f64>);
 
-/// Table 1 of the paper; STL from its ablation (Table 5).
-const PAPER: [(&str, Paper); 5] = [
+/// Table 1 of the paper; STL from its ablation (Table 5), the last two from Table 6.
+const PAPER: [(&str, Paper); 7] = [
     ("biformer_tiny", (13.1, Some(2.2), Some(81.4))),
     ("biformer_small", (25.5, Some(4.5), Some(83.8))),
     ("biformer_base", (56.8, Some(9.8), Some(84.3))),
     ("biformer_stl", (28.4, Some(4.6), Some(82.7))),
     ("biformer_stl_nchw", (28.4, Some(4.6), None)),
+    ("biformer_stl_overlapped", (31.0, Some(4.9), Some(82.8))),
+    ("biformer_small_no_pos", (25.0, Some(4.5), Some(83.5))),
 ];
 
 /// With token labeling: the starred models of §4.1, and the last row of Table 6.
@@ -61,24 +63,32 @@ struct LayerRow<'a> {
 }
 
 /// A model that was built, and what its layers cost.
-struct Counted {
+pub(super) struct Counted {
     name: String,
     model: ImageClassifier,
     costs: Vec<LayerCost>,
 }
 
 pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
+    if args.complexity.complexity {
+        return info_complexity::run(args);
+    }
     if !args.img_size.iter().all(|side| SIDES.contains(side)) {
         let [low, high] = [SIDES.start(), SIDES.end()];
         let reason = format!("must be {low} to {high} pixels, got {}", size(args.img_size));
         return Err(Error::option("img-size", reason).into());
     }
+    if args.table6 {
+        return info_table6::run(args);
+    }
     let names = match args.models.as_slice() {
         [] => MODEL_NAMES.map(str::to_owned).to_vec(),
         names => names.to_vec(),
     };
-    let counted: Vec<Counted> =
-        names.into_iter().map(|name| count(name, args)).collect::<anyhow::Result<_>>()?;
+    let counted: Vec<Counted> = names
+        .into_iter()
+        .map(|name| count(name, args.token_labeling, args))
+        .collect::<Result<_, _>>()?;
     let rows: Vec<Row> = counted.iter().map(|counted| row(counted, args)).collect();
     let layers: Vec<LayerRow> = match args.layers {
         true => counted.iter().flat_map(layer_rows).collect(),
@@ -102,33 +112,50 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
     Ok(Done::Well)
 }
 
-fn count(name: String, args: &InfoArgs) -> anyhow::Result<Counted> {
-    let mut config = match args.token_labeling {
+pub(super) fn count(
+    name: String,
+    token_labeling: bool,
+    args: &InfoArgs,
+) -> anyhow::Result<Counted> {
+    let mut config = match token_labeling {
         true => ImageClassifierConfig::token_labeling(&name)?,
         false => ImageClassifierConfig::new(BiFormerConfig::from_name(&name)?),
     };
-    if let Some(n_win) = args.n_win {
-        config.backbone.n_win = n_win.into();
-    }
-    if let Some(topks) = args.topk {
-        config.backbone.topks = topks;
-    }
+    set_regions(&mut config.backbone, args);
     // Weights are drawn when they are used: a model that is only counted draws none.
     let model = config.init(&device::parse("cpu")?);
     let costs = classifier_costs(&model, args.img_size);
     Ok(Counted { name, model, costs })
 }
 
+/// S and k as the flags have them.
+pub(super) fn set_regions(config: &mut BiFormerConfig, args: &InfoArgs) {
+    if let Some(n_win) = args.n_win {
+        config.n_win = n_win.into();
+    }
+    if let Some(topks) = args.topk {
+        config.topks = topks;
+    }
+}
+
+impl Counted {
+    /// Parameters, and 10⁹ multiply-accumulates.
+    pub(super) fn sums(&self) -> (usize, f64) {
+        let sum = |part: fn(&LayerCost) -> usize| self.costs.iter().map(part).sum::<usize>();
+        (sum(|cost| cost.params), sum(|cost| cost.macs) as f64 / 1e9)
+    }
+}
+
 fn row(counted: &Counted, args: &InfoArgs) -> Row {
     let paper = if args.token_labeling { PAPER_TOKEN_LABELING.as_slice() } else { &PAPER };
     let paper = paper.iter().find(|(paper, _)| *paper == counted.name).map(|(_, figures)| *figures);
-    let sum = |part: fn(&LayerCost) -> usize| counted.costs.iter().map(part).sum::<usize>();
+    let (params, gmacs) = counted.sums();
     Row {
         model: counted.name.clone(),
         token_labeling: args.token_labeling,
         img_size: size(args.img_size),
-        params: sum(|cost| cost.params),
-        gmacs: sum(|cost| cost.macs) as f64 / 1e9,
+        params,
+        gmacs,
         paper_params_m: paper.map(|(params, ..)| params),
         paper_gmacs: paper.and_then(|(_, gmacs, _)| gmacs),
         paper_top1: paper.and_then(|(.., top1)| top1),
@@ -145,7 +172,11 @@ fn layer_rows(counted: &Counted) -> impl Iterator<Item = LayerRow<'_>> {
     })
 }
 
-fn write_rows(rows: &[impl Serialize], format: Format, out: &mut impl Write) -> anyhow::Result<()> {
+pub(super) fn write_rows(
+    rows: &[impl Serialize],
+    format: Format,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     if format == Format::Json {
         return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?);
     }
@@ -173,34 +204,42 @@ fn print_layers(layers: &[LayerRow], out: &mut impl Write) -> io::Result<()> {
 }
 
 fn print_table(rows: &[Row], args: &InfoArgs, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{:<24} {}", "model", figures_header(args))?;
+    for row in rows {
+        let paper = [row.paper_params_m, row.paper_gmacs, row.paper_top1];
+        writeln!(out, "{:<24} {}", row.model, figures(row.params, row.gmacs, paper))?;
+    }
+    writeln!(out, "{COUNTED}")
+}
+
+/// What figures mean.
+pub(super) const COUNTED: &str =
+    "1000 classes; counted from the built modules: products, convolutions and norms.";
+
+/// Above [`figures`].
+pub(super) fn figures_header(args: &InfoArgs) -> String {
+    let [height, width] = args.img_size;
+    let side = if height == width { height.to_string() } else { format!("{height}x{width}") };
+    let gmacs = format!("GMACs @{side}");
+    format!(
+        "{:>12} {gmacs:>14}   paper: {:>7} {:>10} {:>6}",
+        "parameters", "params", "GMACs @224", "top-1"
+    )
+}
+
+/// What was counted, and the paper's millions of parameters, GMACs and top-1.
+pub(super) fn figures(params: usize, gmacs: f64, paper: [Option<f64>; 3]) -> String {
+    let [paper_params, paper_gmacs, top1] = paper;
     let number = |value: Option<f64>, unit: &str| {
         value.map_or("–".to_owned(), |value| format!("{value:.1}{unit}"))
     };
-    let [height, width] = args.img_size;
-    let side = if height == width { height.to_string() } else { format!("{height}x{width}") };
-    writeln!(
-        out,
-        "{:<18} {:>12} {:>14}   paper: {:>7} {:>10} {:>6}",
-        "model",
-        "parameters",
-        format!("GMACs @{side}"),
-        "params",
-        "GMACs @224",
-        "top-1"
-    )?;
-    for row in rows {
-        writeln!(
-            out,
-            "{:<18} {:>12} {:>14.3}          {:>7} {:>10} {:>6}",
-            row.model,
-            thousands(row.params),
-            row.gmacs,
-            number(row.paper_params_m, "M"),
-            number(row.paper_gmacs, ""),
-            number(row.paper_top1, "")
-        )?;
-    }
-    writeln!(out, "1000 classes; counted from the built modules: products, convolutions and norms.")
+    format!(
+        "{:>12} {gmacs:>14.3}          {:>7} {:>10} {:>6}",
+        thousands(params),
+        number(paper_params, "M"),
+        number(paper_gmacs, ""),
+        number(top1, "")
+    )
 }
 
 /// How the map of each stage is cut, and how Eq. 9 would cut it.

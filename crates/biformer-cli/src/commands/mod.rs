@@ -6,6 +6,8 @@ pub mod eval;
 mod eval_report;
 pub mod export;
 pub mod info;
+mod info_complexity;
+mod info_table6;
 pub mod label_maps;
 mod pictures;
 pub mod predict;

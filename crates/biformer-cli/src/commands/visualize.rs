@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use biformer::Error;
-use biformer::classification::{LoadedClassifier, Prediction, class_label, predict};
+use biformer::classification::{LoadedClassifier, Prediction, best_classes, class_label};
 use biformer::data::{EvalTransform, RgbImage};
 use biformer::visualize::{
     AttentionMaps, Page, Tile, attention_page, contact_sheet, draw_attention, draw_heat_map,
@@ -149,7 +149,7 @@ impl<'a> View<'a> {
     fn draw(&self, path: &Path, picture: &RgbImage) -> Result<Drawn, Error> {
         let info = &self.loaded.info;
         let queries = self.queries_in(path, picture)?;
-        let stages = self.attention(picture);
+        let (Prediction { class, probability }, stages) = self.look(picture);
         let maps = &stages[self.stage][self.block];
         // The same part of the picture, with more pixels.
         let at = |side| EvalTransform { img_size: side, ..info.transform }.apply_u8(picture);
@@ -157,9 +157,6 @@ impl<'a> View<'a> {
         let rows = queries.iter().map(|&query| draw_attention(&large, maps, query, self.head));
         let rows = below_each_other(&rows.collect::<Vec<_>>());
         let image = draw_heat_map(&at(TILE_SIDE), maps, queries[0], self.head);
-        let pictures = std::slice::from_ref(picture);
-        let best = predict(&self.loaded.model, pictures, &info.transform, 1, self.device);
-        let Prediction { class, probability } = best[0][0];
         let class = class_label(&info.classes[class]).to_owned();
         let title = match path.file_name() {
             Some(name) if path.as_os_str() != STDIN => name.to_string_lossy(),
@@ -197,14 +194,18 @@ impl<'a> View<'a> {
         self.queries.iter().map(locate).collect()
     }
 
-    /// That of each block of each stage.
-    fn attention(&self, picture: &RgbImage) -> [Vec<AttentionMaps>; 4] {
+    /// The best class, and the attention of each block of each stage.
+    fn look(&self, picture: &RgbImage) -> (Prediction, [Vec<AttentionMaps>; 4]) {
         let transform = &self.loaded.info.transform;
         let size = transform.img_size;
         let input = TensorData::new(transform.apply(picture), [1, 3, size, size]);
         let input = Tensor::from_data(input, self.device);
-        let (_, traces) = self.loaded.model.backbone.forward_traced(input);
-        traces.map(|blocks| blocks.iter().map(|trace| AttentionMaps::new(trace, 0)).collect())
+        let model = &self.loaded.model;
+        let ([.., c5], traces) = model.backbone.forward_traced(input);
+        let best = best_classes(model.classify(c5), 1)[0][0];
+        let maps =
+            traces.map(|blocks| blocks.iter().map(|trace| AttentionMaps::new(trace, 0)).collect());
+        (best, maps)
     }
 }
 

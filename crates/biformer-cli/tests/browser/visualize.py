@@ -32,11 +32,15 @@ def main() -> int:
     parser.add_argument("--screenshots", type=Path, help="folder for what the browser shows")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        visualize = [args.biformer.resolve(), "visualize", PICTURE, "--output", folder]
-        subprocess.run(visualize, check=True, capture_output=True)
+        visualize = [args.biformer.resolve(), "visualize", PICTURE]
+        small, large = (Path(folder) / size for size in ("small", "large"))
+        for output, size in ((small, []), (large, ["--img-size", "1024"])):
+            command = [*visualize, "--output", output, *size]
+            subprocess.run(command, check=True, capture_output=True)
         browser = Browser()
         try:
-            check(browser, (Path(folder) / f"{PICTURE.stem}.html").as_uri(), args.screenshots)
+            check(browser, (small / f"{PICTURE.stem}.html").as_uri(), args.screenshots)
+            check_cells(browser, (large / f"{PICTURE.stem}.html").as_uri())
         finally:
             browser.close()
     print("the page of visualize: all checks passed")
@@ -91,6 +95,23 @@ def check(browser: "Browser", page: str, screenshots: Path | None) -> None:
     shot("phone")
     errors = [entry for entry in browser.logs() if entry["level"] == "SEVERE"]
     assert not errors, errors
+
+
+def check_cells(browser: "Browser", page: str) -> None:
+    """The last stage of a large picture: 32 × 32 tokens, shown in cells of 2 × 2."""
+    said = lambda: browser.run("return document.getElementById('said').textContent")  # noqa: E731
+    browser.post("url", url=page + "#stage=4&block=1&place=0")
+    wait(lambda: "2 × 2 tokens in row 1, column 1 of 16 × 16" in said(), "it is said")
+    expect(said(), "attend to all 1024 tokens. Colours are means over 2 × 2 tokens.")
+    # Every token of the map is coloured, and those of a cell alike.
+    wrong = browser.run("""
+        const { data, width } = heat.getContext("2d").getImageData(0, 0, 32, 32);
+        const at = (x, y) => data.slice(4 * (y * width + x), 4 * (y * width + x) + 4).join();
+        return [...Array(1024).keys()].filter(i => {
+          const [x, y] = [i % 32, Math.floor(i / 32)];
+          return data[4 * i + 3] === 0 || at(x, y) !== at(x & ~1, y & ~1);
+        });""")
+    assert wrong == [], f"tokens {wrong}"
 
 
 def expect(found: str, words: str) -> None:

@@ -1,9 +1,7 @@
-//! `demo` in small, `info`, and a stdout that cannot be written.
+//! `demo` in small, and a stdout that cannot be written.
 
 use std::fs::OpenOptions;
 use std::process::Stdio;
-
-use serde_json::Value;
 
 use super::{Ended, Folder, assert_keys, names};
 
@@ -42,49 +40,6 @@ fn demo_with_bad_flags_leaves_nothing() {
     folder.fails("demo --epochs 0", 2, &["epochs", "got 0"]);
     folder.fails("demo --train-per-class 1", 2, &["--train-per-class", "2..=5000"]);
     assert_eq!(names(&folder.path("")), [""; 0]);
-}
-
-#[test]
-fn info_lists_the_models() {
-    let folder = Folder::empty();
-    let rows = folder.run("info --format json").expect_code(0).stdout;
-    let rows: Vec<Value> = serde_json::from_str(&rows).expect("JSON");
-    let tiny = rows.iter().find(|row| row["model"] == "biformer_tiny").expect("tiny");
-    assert_eq!(tiny["params"], 13_142_760);
-    let table = folder.run("info biformer_tiny --img-size 224").expect_code(0).stdout;
-    assert!(table.contains("13,142,760") && table.contains("2.228"), "{table}");
-    let csv = folder.run("info --format csv").expect_code(0).stdout;
-    assert_eq!(csv.lines().count(), 1 + rows.len());
-    folder.fails("info resnet50", 2, &["resnet50", "biformer_tiny"]);
-}
-
-#[test]
-fn info_counts_layers_and_regions() {
-    let folder = Folder::empty();
-    let info = |flags: &str| folder.run(&format!("info {flags}")).expect_code(0).stdout;
-    let layers = info("biformer_tiny --layers --format json");
-    let layers: Vec<Value> = serde_json::from_str(&layers).expect("JSON");
-    let sum = |key: &str| layers.iter().filter_map(|layer| layer[key].as_u64()).sum::<u64>();
-    assert_eq!((sum("params"), sum("macs") / 1_000_000), (13_142_760, 2228));
-    let of_head = layers.iter().find(|layer| layer["layer"] == "head").expect("the head");
-    assert_eq!((of_head["macs"].as_u64(), &of_head["operator"]), (Some(512_000), &"linear".into()));
-    assert!(info("biformer_tiny --layers").contains("stages.2.blocks.7.mlp.fc2"));
-
-    // 64 keys a query in each stage of the paper's models at 224².
-    let table = info("biformer_tiny");
-    assert_eq!(table.matches(": 64 keys a query").count(), 3, "{table}");
-    // (1/2 · 3136²)^(1/6)
-    assert!(table.contains("56 × 56 tokens  7 × 7 regions of 8 × 8, k = 1"), "{table}");
-    assert!(table.contains("S of Eq. 9: 13.0"), "{table}");
-    let table = info("biformer_tiny --size 512x768 --n-win 8 --topk 2,8,32");
-    assert!(table.contains("GMACs @512x768"), "{table}");
-    assert!(
-        table.contains("128 × 192 tokens  8 × 8 regions of 16 × 24, k = 2: 768 keys"),
-        "{table}"
-    );
-
-    folder.fails("info --img-size 16", 2, &["img-size", "32 to 8192", "got 16"]);
-    folder.fails("info --topk 1,4", 2, &["--topk", "as in 1,4,16"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod bad_input;
 mod benchmark;
 mod demo;
 mod eval;
+mod info;
 mod interrupt;
 mod label_maps;
 #[cfg(feature = "mpi")]

@@ -1,5 +1,6 @@
-//! Cost of models: parameters, multiply-accumulates and traffic counted from the built modules, and the
-//! time that they take, beside what the machine could do; speed of the loader.
+//! Cost of models: parameters, multiply-accumulates and traffic counted from the built modules, how they
+//! grow with the map, and the time that they take, beside what the machine could do; speed of the
+//! loader.
 
 mod benchmark;
 mod complexity;
@@ -10,7 +11,9 @@ mod measure;
 mod roofline;
 
 pub use benchmark::{Benchmark, full_attention, inference, operator, train_step};
-pub use complexity::{best_n_win, optimal_n_win};
+pub use complexity::{
+    AttentionCost, Mechanism, best_n_win, bra_cost, dividing_n_win, fitted_exponent, optimal_n_win,
+};
 pub use flops::{
     LayerCost, backbone_costs, bra_costs, classifier_costs, full_attention_costs, map_sizes,
     segmentor_costs,

@@ -2,7 +2,7 @@
 
 use biformer_ops::{
     LinearFusion, Precision, RegionGrid, RoutedAttentionOptions, RoutingOptions, route,
-    routed_attention, routed_attention_lce, routed_attention_traced, split_qkv,
+    routed_attention, routed_attention_lce, split_qkv,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -109,20 +109,20 @@ impl BiLevelRoutingAttention {
         self.output.forward_fused(x, LinearFusion { residual, ..Default::default() })
     }
 
-    /// [`BiLevelRoutingAttention::forward`] with routing and weights.
+    /// [`BiLevelRoutingAttention::forward`] with routing, queries and keys.
     pub fn forward_traced(&self, x: Tensor<4>) -> AttentionTrace {
         let [_, height, width, _] = x.dims();
         let grid = self.config.grid(height, width);
         let qkv = self.project(x, None, &grid);
-        let [query, key, value] = split_qkv(qkv.clone());
+        let [query, key, _] = split_qkv(qkv.clone());
         let region_graph = route(&query, &key, &grid, &self.routing_options());
-        let options = self.attention_options();
-        let graph = region_graph.clone();
-        let attention = routed_attention_traced(query, key, value.clone(), graph, &grid, &options);
+        let attended = self.attend(qkv, region_graph.clone(), &grid);
         AttentionTrace {
-            output: self.output.forward(self.enhance(value, attention.output, &grid)),
+            output: self.output.forward(attended),
             routing: Some(Routing { grid, region_graph }),
-            weights: attention.weights,
+            query,
+            key,
+            options: self.attention_options(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Attention to all tokens, with or without a local enhancement (LePE): stage 4.
 
-use biformer_ops::{LinearFusion, Precision, global_attention, global_attention_traced};
+use biformer_ops::{LinearFusion, Precision, RoutedAttentionOptions, global_attention};
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -90,13 +90,15 @@ impl FullAttention {
         self.finish(attended, x, value, residual)
     }
 
-    /// [`FullAttention::forward`] with the attention weights.
+    /// [`FullAttention::forward`] with queries and keys.
     pub fn forward_traced(&self, x: Tensor<4>) -> AttentionTrace {
         let [query, key, value] = self.project(x.clone());
         let (num_heads, scale) = (self.config.num_heads, self.scale());
-        let attention = global_attention_traced(query, key, value.clone(), num_heads, scale);
-        let output = self.finish(attention.output, x, value, None);
-        AttentionTrace { output, routing: None, weights: attention.weights }
+        let attended =
+            global_attention(query.clone(), key.clone(), value.clone(), num_heads, scale);
+        let options = RoutedAttentionOptions { num_heads, scale, mask_padding: false };
+        let output = self.finish(attended, x, value, None);
+        AttentionTrace { output, routing: None, query, key, options }
     }
 
     /// See [`Linear::for_inference`].
@@ -129,5 +131,26 @@ impl FullAttention {
             (Some(lce), Lepe::Value) => lce.forward_add(value, attended),
         };
         self.output.forward_fused(enhanced, LinearFusion { residual, ..Default::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use biformer_ops::global_attention_traced;
+    use burn::tensor::Distribution;
+
+    use super::*;
+
+    #[test]
+    fn a_trace_has_the_weights_of_global_attention() {
+        let device = Device::default();
+        let module = FullAttentionConfig::new(16).with_num_heads(2).init(&device);
+        let x = Tensor::random([2, 3, 5, 16], Distribution::Normal(0.0, 2.0), &device);
+        let trace = module.forward_traced(x.clone());
+        let [query, key, value] = module.project(x);
+        let expected = global_attention_traced(query, key, value, 2, module.scale()).weights;
+        let found = trace.weights(0..1);
+        assert_eq!(found.dims(), [2, 2, 15, 15]);
+        assert_eq!(found.into_data(), expected.into_data());
     }
 }

@@ -6,7 +6,9 @@ mod full;
 pub use bra::{BiLevelRoutingAttention, BraConfig, RegionRule};
 pub use full::{FullAttention, FullAttentionConfig, Lepe};
 
-use biformer_ops::{Precision, RegionGrid};
+use std::ops::Range;
+
+use biformer_ops::{Precision, RegionGrid, RoutedAttentionOptions, routed_attention_weights};
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
@@ -38,9 +40,12 @@ pub struct AttentionTrace {
     pub output: Tensor<4>,
     /// Regions and where they attended, if the attention routes.
     pub routing: Option<Routing>,
-    /// Attention weights: `[batch * regions, num_heads, tokens, topk * tokens]` if the
-    /// attention routes, else `[batch, num_heads, height * width, height * width]`.
-    pub weights: Tensor<4>,
+    /// Q, padded to the regions: `[batch, rows * region_height, cols * region_width, channels]`
+    pub query: Tensor<4>,
+    /// K, like `query`.
+    pub key: Tensor<4>,
+    /// Heads and scale.
+    pub options: RoutedAttentionOptions,
 }
 
 /// The routing of one bi-level routing attention.
@@ -50,6 +55,37 @@ pub struct Routing {
     pub grid: RegionGrid,
     /// I^r of Eq. 5, `[batch, regions, topk]`
     pub region_graph: Tensor<3, Int>,
+}
+
+impl AttentionTrace {
+    /// How the map is cut. Attention to all tokens has one region, which attends to itself.
+    pub fn grid(&self) -> RegionGrid {
+        match &self.routing {
+            Some(routing) => routing.grid,
+            None => {
+                let [_, height, width, _] = self.output.dims();
+                RegionGrid::pad_first(height, width, 1)
+            }
+        }
+    }
+
+    /// The attention weights of some regions, by the definition. All of a large map are too many to
+    /// hold together.
+    ///
+    /// # Shapes
+    /// - output: `[batch * regions.len(), num_heads, tokens, topk * tokens]`; keys follow the order
+    ///   of the region graph
+    ///
+    /// # Panics
+    /// If there are no such regions.
+    pub fn weights(&self, regions: Range<usize>) -> Tensor<4> {
+        let region_graph = match &self.routing {
+            Some(routing) => routing.region_graph.clone(),
+            None => Tensor::zeros([self.output.dims()[0], 1, 1], &self.output.device()),
+        };
+        let (query, key) = (self.query.clone(), self.key.clone());
+        routed_attention_weights(query, key, region_graph, &self.grid(), &self.options, regions)
+    }
 }
 
 impl AttentionConfig {
@@ -102,7 +138,7 @@ impl Attention {
         }
     }
 
-    /// [`Attention::forward`] with routing and weights.
+    /// [`Attention::forward`] with routing, queries and keys.
     pub fn forward_traced(&self, x: Tensor<4>) -> AttentionTrace {
         match self {
             Self::Bra(attention) => attention.forward_traced(x),

@@ -27,7 +27,7 @@ pub(crate) use evaluate::images_tensor;
 pub use evaluate::{Evaluation, evaluate};
 pub use loss::{cross_entropy, soft_target_cross_entropy};
 pub use model::{ImageClassifier, ImageClassifierConfig};
-pub use predict::{Prediction, predict};
+pub use predict::{Prediction, best_classes, predict};
 pub use pretrained::{PRETRAINED, Pretrained};
 pub use report::{ConfusionTable, write_per_class_csv};
 pub use token_labeling::{TokenTargets, swap_box, token_label_loss};

@@ -29,10 +29,17 @@ pub fn predict(
     let size = transform.img_size;
     let pixels: Vec<f32> = images.iter().flat_map(|image| transform.apply(image)).collect();
     let input = TensorData::new(pixels, [images.len(), 3, size, size]);
-    let probabilities = softmax(model.forward(Tensor::from_data(input, device)), 1);
-    let [_, num_classes] = probabilities.dims();
-    let probabilities: Vec<f32> =
-        probabilities.into_data_as::<f32>().try_into_vec().expect("float32 probabilities");
+    best_classes(model.forward(Tensor::from_data(input, device)), topk)
+}
+
+/// The `topk` best classes of each picture, best first.
+///
+/// # Shapes
+/// - logits: `[batch, num_classes]`
+pub fn best_classes(logits: Tensor<2>, topk: usize) -> Vec<Vec<Prediction>> {
+    let [_, num_classes] = logits.dims();
+    let probabilities = softmax(logits, 1).into_data_as::<f32>();
+    let probabilities: Vec<f32> = probabilities.try_into_vec().expect("float32 probabilities");
     let best = |row: &[f32]| {
         let mut ranked: Vec<_> = row
             .iter()

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, activation::relu};
 
 use super::batch_norm;
 use super::convolution::{FoldedConv, convolve};
+use super::linear::given_up;
 
 /// A convolution alone, or one that batch norm and ReLU follow: mmcv's `ConvModule`, whose names
 /// it has.
@@ -55,13 +56,15 @@ impl ConvModule {
         if self.bn.is_some() { relu(x) } else { x }
     }
 
-    /// See [`BiFormer::for_inference_in`](crate::models::BiFormer::for_inference_in).
-    pub fn for_inference(self, precision: Precision) -> Self {
-        let folded = match &self.bn {
+    /// Norm and convolution in one. The plain weight is given up: such a layer can neither be trained nor
+    /// saved.
+    pub fn for_inference(mut self, precision: Precision) -> Self {
+        self.folded = Some(match &self.bn {
             Some(norm) => FoldedConv::before_norm(&self.conv, norm, precision),
             None => FoldedConv::alone(&self.conv, precision),
-        };
-        Self { folded: Some(folded), ..self }
+        });
+        self.conv.weight = given_up(&self.conv.weight);
+        self
     }
 }
 

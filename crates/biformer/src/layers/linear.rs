@@ -53,17 +53,20 @@ impl Linear {
     /// The layer with its weight in the order in which the device's kernel reads it. The plain
     /// weight is given up: such a layer can neither be trained nor saved.
     pub fn for_inference(self, precision: Precision) -> Self {
-        let (id, shape) = (self.weight.id, self.weight.lazy_shape());
-        let device = self.weight.lazy_device();
+        let plain = given_up(&self.weight);
         let weight = Weight::Plain(self.weight.into_value().without_autodiff());
-        let prepared = weight.pack_in(precision);
-        let weight = Param::uninitialized(
-            id,
-            |_, _| panic!("a model prepared for inference has given up its plain weights"),
-            device,
-            false,
-            shape,
-        );
-        Self { weight, bias: self.bias, prepared: Some(prepared) }
+        let prepared = Some(weight.pack_in(precision));
+        Self { weight: plain, bias: self.bias, prepared }
     }
+}
+
+/// A weight of the same shape that has no numbers: two copies of a model would double its memory.
+pub(super) fn given_up<const D: usize>(weight: &Param<Tensor<D>>) -> Param<Tensor<D>> {
+    Param::uninitialized(
+        weight.id,
+        |_, _| panic!("a model prepared for inference has given up its plain weights"),
+        weight.lazy_device(),
+        false,
+        weight.lazy_shape(),
+    )
 }

@@ -1,8 +1,6 @@
-//! Channels-last maps of another size. Burn's functions agree with PyTorch's; they see the map
-//! channels-first.
+//! Channels-last maps of another size, as PyTorch resizes and pools them.
 
-use burn::tensor::module::{adaptive_avg_pool2d, interpolate};
-use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
+use biformer_ops::{Taps, resample};
 use burn::tensor::{Tensor, s};
 
 /// Bilinear, between the centres of pixels (`align_corners=False`, as all official models have it).
@@ -11,7 +9,7 @@ use burn::tensor::{Tensor, s};
 /// - x: `[batch, height, width, channels]`
 /// - output: `[batch, size[0], size[1], channels]`
 pub fn resize_bilinear(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    resize(x, size, InterpolateMode::Bilinear)
+    resize(x, size, Taps::linear)
 }
 
 /// Each token a copy of the one at ⌊place · old size / new size⌋.
@@ -20,7 +18,7 @@ pub fn resize_bilinear(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
 /// - x: `[batch, height, width, channels]`
 /// - output: `[batch, size[0], size[1], channels]`
 pub fn resize_nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    resize(x, size, InterpolateMode::Nearest)
+    resize(x, size, Taps::nearest)
 }
 
 /// Means over a grid of cells, which overlap by a token where sizes do not divide.
@@ -29,7 +27,7 @@ pub fn resize_nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
 /// - x: `[batch, height, width, channels]`
 /// - output: `[batch, cells, cells, channels]`
 pub fn adaptive_avg_pool(x: Tensor<4>, cells: usize) -> Tensor<4> {
-    channels_first(x, |x| adaptive_avg_pool2d(x, [cells; 2]))
+    resize(x, [cells; 2], Taps::means)
 }
 
 /// Every second token of every second row.
@@ -41,16 +39,10 @@ pub fn every_second(x: Tensor<4>) -> Tensor<4> {
     x.slice(s![.., ..;2, ..;2, ..])
 }
 
-fn resize(x: Tensor<4>, size: [usize; 2], mode: InterpolateMode) -> Tensor<4> {
+fn resize(x: Tensor<4>, size: [usize; 2], taps: fn(usize, usize) -> Taps) -> Tensor<4> {
     let [_, height, width, _] = x.dims();
     if size == [height, width] {
         return x;
     }
-    let options = InterpolateOptions::new(mode).with_align_corners(false).with_output_size(size);
-    channels_first(x, |x| interpolate(x, options))
-}
-
-/// `function` on `[batch, channels, height, width]`.
-fn channels_first(x: Tensor<4>, function: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
-    function(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1])
+    resample(x, taps(height, size[0]), taps(width, size[1]))
 }

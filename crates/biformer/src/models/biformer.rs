@@ -19,8 +19,8 @@ use crate::layers::{LayerNorm, PatchEmbed, PatchEmbedConfig, PatchEmbedKind, dro
 use crate::weights::KeyStyle;
 use crate::{Error, Result};
 
-/// The models by name, smallest first.
-pub const MODEL_NAMES: [&str; 7] = [
+/// The models by name: ours and the paper's, smallest first, then those of its ablations.
+pub const MODEL_NAMES: [&str; 9] = [
     "biformer_pico",
     "biformer_nano",
     "biformer_tiny",
@@ -28,6 +28,8 @@ pub const MODEL_NAMES: [&str; 7] = [
     "biformer_base",
     "biformer_stl",
     "biformer_stl_nchw",
+    "biformer_stl_overlapped",
+    "biformer_small_no_pos",
 ];
 
 /// Numbers of a batch of maps that no longer fit into a cache of a few megabytes.
@@ -117,6 +119,16 @@ impl BiFormerConfig {
         Self::stl().with_region_rule(RegionRule::Floor).with_lepe(Lepe::Value)
     }
 
+    /// Second row of Table 6: STL with overlapped patch embedding.
+    pub fn stl_overlapped() -> Self {
+        Self::stl().with_patch_embed(PatchEmbedKind::Overlapped)
+    }
+
+    /// Third row of Table 6, the deeper layout: S without convolutional position encoding.
+    pub fn small_no_pos() -> Self {
+        Self::small().with_pos_embed(false)
+    }
+
     /// The configuration of one of [`MODEL_NAMES`].
     ///
     /// # Errors
@@ -130,6 +142,8 @@ impl BiFormerConfig {
             "biformer_base" => Self::base(),
             "biformer_stl" => Self::stl(),
             "biformer_stl_nchw" => Self::stl_nchw(),
+            "biformer_stl_overlapped" => Self::stl_overlapped(),
+            "biformer_small_no_pos" => Self::small_no_pos(),
             _ => {
                 let known = MODEL_NAMES.join(", ");
                 return Err(Error::option(
@@ -140,7 +154,8 @@ impl BiFormerConfig {
         })
     }
 
-    /// The names that the official code gives the weights of such a model.
+    /// The names that the official code gives the weights of such a model. Its `biformer.py` has
+    /// overlapped patch embedding alone and the two of STL the other alone, so that it tells.
     pub fn key_style(&self) -> KeyStyle {
         match (self.patch_embed, self.region_rule) {
             (PatchEmbedKind::Overlapped, _) => KeyStyle::BiFormer,

@@ -89,8 +89,11 @@ pub fn load_segmentor(
     let num_classes = options.num_classes.unwrap_or(found_classes);
     let replaced_head = (num_classes != found_classes).then_some(found_classes);
     let backbone = BiFormerConfig::from_name(&name)?.with_drop_path_rate(options.drop_path);
-    let config = SegmentorConfig::new(super::model::dense(backbone), decode_head)
-        .with_num_classes(num_classes);
+    let mut backbone = super::model::dense(backbone);
+    if let Some(n_win) = n_win(&metadata).map_err(checkpoint_error)? {
+        backbone.n_win = n_win;
+    }
+    let config = SegmentorConfig::new(backbone, decode_head).with_num_classes(num_classes);
     let style = config.backbone.key_style();
     let model = config.init(device);
     if replaced_head.is_some() {
@@ -124,6 +127,7 @@ pub fn save_segmentor(path: &Path, model: &Segmentor, info: &SegmentorInfo) -> R
     let entries = [
         ("model", info.model.clone()),
         ("method", info.method.clone()),
+        ("n_win", model.backbone.config.n_win.to_string()),
         ("num_classes", model.num_classes().to_string()),
         ("classes", json(info.classes.clone().into())),
         ("palette", json(info.palette.iter().map(|color| color.to_vec()).collect())),
@@ -204,7 +208,7 @@ fn info(
         "semantic_fpn" => TestResize::ALIGNED,
         _ => TestResize::KEEP_RATIO,
     };
-    Ok(SegmentorInfo {
+    let info = SegmentorInfo {
         model,
         method: method.to_owned(),
         classes: classes.unwrap_or_else(|| match ade20k() {
@@ -219,7 +223,14 @@ fn info(
             img_scale: entry(metadata, "img_scale")?.unwrap_or(official.img_scale),
             size_divisor: entry(metadata, "size_divisor")?.unwrap_or(official.size_divisor),
         },
-    })
+    };
+    let TestResize { img_scale, size_divisor } = info.resize;
+    if img_scale.iter().any(|side| !(1..=65_536).contains(side))
+        || !(1..=512).contains(&size_divisor)
+    {
+        return Err(format!("metadata: no size of pictures: {:?}", info.resize));
+    }
+    Ok(info)
 }
 
 /// A value in the metadata, if it is there.
@@ -229,4 +240,11 @@ fn entry<T: DeserializeOwned>(
 ) -> Result<Option<T>, String> {
     let value = metadata.get(key).map(|json| serde_json::from_str(json)).transpose();
     value.map_err(|error| format!("metadata `{key}`: {error}"))
+}
+
+/// Regions a side in the metadata, if it says: weights are the same for any number.
+fn n_win(metadata: &BTreeMap<String, String>) -> Result<Option<usize>, String> {
+    let Some(text) = metadata.get("n_win") else { return Ok(None) };
+    let number = text.parse().ok().filter(|n_win| (1..=1024).contains(n_win));
+    number.map(Some).ok_or_else(|| format!("metadata `n_win` is no number up to 1024: `{text}`"))
 }

@@ -1,10 +1,9 @@
 //! The losses of mmsegmentation 0.30: cross entropy of every pixel, at the size of the labels.
 
-use burn::tensor::module::interpolate;
-use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Bool, Int, Tensor, activation::log_softmax};
 
 use super::SegmentorOutput;
+use crate::layers::resize_bilinear;
 
 /// The label of pixels that do not count.
 pub const IGNORED: i64 = 255;
@@ -68,7 +67,7 @@ pub fn pixel_cross_entropy(
     mean_over: MeanOver,
 ) -> Tensor<1> {
     let (ignored, labels) = split_ignored(labels);
-    let of_label = log_softmax(logits, 1).gather(1, labels); // [batch, 1, height, width]
+    let of_label = log_softmax(channels_last(logits), 3).gather(3, labels); // [batch, height, width, 1]
     let sum = of_label.mask_fill(ignored.clone(), 0.0).sum().neg();
     let pixels = ignored.shape().num_elements();
     match mean_over {
@@ -86,7 +85,7 @@ pub fn pixel_cross_entropy(
 /// - output: `[1]`, without a gradient
 pub fn pixel_accuracy(logits: Tensor<4>, labels: Tensor<3, Int>) -> Tensor<1> {
     let (ignored, labels) = split_ignored(labels);
-    let hits = logits.detach().argmax(1).equal(labels); // [batch, 1, height, width]
+    let hits = channels_last(logits.detach()).argmax(3).equal(labels); // [batch, height, width, 1]
     let hits = hits.float().mask_fill(ignored.clone(), 0.0).sum();
     hits * 100.0 / labelled(ignored).clamp_min(1.0)
 }
@@ -97,17 +96,30 @@ pub fn pixel_accuracy(logits: Tensor<4>, labels: Tensor<3, Int>) -> Tensor<1> {
 /// - logits: `[batch, num_classes, height, width]`
 /// - output: `[batch, num_classes, size[0], size[1]]`
 pub fn resize_logits(logits: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    let options = InterpolateOptions::new(InterpolateMode::Bilinear);
-    interpolate(logits, options.with_align_corners(false).with_output_size(size))
+    resize_bilinear(channels_last(logits), size).permute([0, 3, 1, 2])
+}
+
+/// The class of the highest logit of each pixel.
+///
+/// # Shapes
+/// - logits: `[batch, num_classes, height, width]`
+/// - output: `[batch, height, width]`
+pub fn pixel_classes(logits: Tensor<4>) -> Tensor<3, Int> {
+    channels_last(logits).argmax(3).squeeze_dim(3)
+}
+
+/// As heads give them: without a copy then.
+fn channels_last(logits: Tensor<4>) -> Tensor<4> {
+    logits.permute([0, 2, 3, 1])
 }
 
 /// Where pixels do not count, and labels with a class in those places.
 ///
 /// # Shapes
 /// - labels: `[batch, height, width]`
-/// - outputs: `[batch, 1, height, width]`
+/// - outputs: `[batch, height, width, 1]`
 fn split_ignored(labels: Tensor<3, Int>) -> (Tensor<4, Bool>, Tensor<4, Int>) {
-    let labels: Tensor<4, Int> = labels.unsqueeze_dim(1);
+    let labels: Tensor<4, Int> = labels.unsqueeze_dim(3);
     let ignored = labels.clone().equal_elem(IGNORED);
     (ignored.clone(), labels.mask_fill(ignored, 0))
 }

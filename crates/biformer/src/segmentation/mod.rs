@@ -28,8 +28,8 @@ pub use evaluate::{Segmented, SegmentedBatch, evaluate};
 pub use fcn_head::{FcnHead, FcnHeadConfig};
 pub use inference::{Inference, MAX_WINDOW_PIXELS, segment};
 pub use loss::{
-    IGNORED, MeanOver, SegmentationLosses, pixel_accuracy, pixel_cross_entropy, resize_logits,
-    segmentation_losses,
+    IGNORED, MeanOver, SegmentationLosses, pixel_accuracy, pixel_classes, pixel_cross_entropy,
+    resize_logits, segmentation_losses,
 };
 pub use mean_iou::{ClassIou, PixelConfusion};
 pub use model::{

@@ -1,18 +1,29 @@
 //! Where a query looks: routed regions and attention weights, scattered back to the map.
 
+use std::ops::Range;
+
 use biformer_ops::RegionGrid;
+use burn::tensor::Tensor;
 
 use crate::attention::{AttentionTrace, Routing};
 
-/// The attention of one block to one picture.
+/// The attention of one block to one picture. Weights are computed when they are asked for: those of all
+/// tokens of a large picture would not fit into memory.
 #[derive(Clone, Debug)]
 pub struct AttentionMaps {
     /// Cuts the map; attention to all tokens has one region.
     grid: RegionGrid,
     /// I^r of Eq. 5: the regions that each region attends to. Empty for attention to all tokens.
     region_graph: Vec<Vec<usize>>,
+    /// Of this picture alone.
+    trace: AttentionTrace,
+}
+
+/// The attention weights of the tokens of one region.
+pub(super) struct RegionWeights {
     num_heads: usize,
-    /// `[regions, num_heads, tokens, topk * tokens]`
+    tokens: usize,
+    /// `[num_heads, tokens, keys]`
     weights: Vec<f32>,
 }
 
@@ -22,24 +33,27 @@ impl AttentionMaps {
     /// # Panics
     /// If the batch has no such picture.
     pub fn new(trace: &AttentionTrace, image: usize) -> Self {
-        let [batch, height, width, _] = trace.output.dims();
+        let [batch, ..] = trace.output.dims();
         assert!(image < batch, "picture {image} of a batch of {batch}");
-        let (grid, region_graph) = match &trace.routing {
-            Some(Routing { grid, region_graph }) => {
-                let graph = region_graph.clone().narrow(0, image, 1);
-                let [_, _, topk] = graph.dims();
-                let graph: Vec<i64> =
-                    graph.into_data_as::<i64>().try_into_vec().expect("whole numbers");
-                let rows = graph.chunks(topk);
-                (*grid, rows.map(|row| row.iter().map(|&i| i as usize).collect()).collect())
-            }
-            None => (RegionGrid::pad_first(height, width, 1), Vec::new()),
+        let map = |map: &Tensor<4>| map.clone().narrow(0, image, 1);
+        let routing = trace.routing.as_ref().map(|Routing { grid, region_graph }| Routing {
+            grid: *grid,
+            region_graph: region_graph.clone().narrow(0, image, 1),
+        });
+        let region_graph = routing.as_ref().map_or(Vec::new(), |routing| {
+            let [_, _, topk] = routing.region_graph.dims();
+            let graph = routing.region_graph.clone().into_data_as::<i64>();
+            let graph: Vec<i64> = graph.try_into_vec().expect("whole numbers");
+            graph.chunks(topk).map(|row| row.iter().map(|&i| i as usize).collect()).collect()
+        });
+        let trace = AttentionTrace {
+            output: map(&trace.output),
+            routing,
+            query: map(&trace.query),
+            key: map(&trace.key),
+            options: trace.options,
         };
-        let [_, num_heads, _, _] = trace.weights.dims();
-        let regions = grid.regions();
-        let weights = trace.weights.clone().narrow(0, image * regions, regions);
-        let weights = weights.into_data_as::<f32>().try_into_vec().expect("float32 weights");
-        Self { grid, region_graph, num_heads, weights }
+        Self { grid: trace.grid(), region_graph, trace }
     }
 
     /// Height and width of the map in tokens.
@@ -54,7 +68,7 @@ impl AttentionMaps {
 
     /// Heads of the attention.
     pub fn num_heads(&self) -> usize {
-        self.num_heads
+        self.trace.options.num_heads
     }
 
     /// The regions that the region attends to, of the highest affinity first; none if all
@@ -83,40 +97,30 @@ impl AttentionMaps {
         assert!(y < height && x < width, "token {query:?} of a map of {height} × {width}");
         let region = self.region_of(query);
         let token = y % region_height * region_width + x % region_width;
+        let num_heads = self.num_heads();
+        assert!(head.is_none_or(|head| head < num_heads), "head {head:?} of {num_heads}");
+        let heads = head.map_or(0..num_heads, |head| head..head + 1);
+        let share = 1.0 / heads.len() as f32;
         let mut map = vec![0.0; height * width];
-        for (key, weight) in self.key_weights(region, token, head).into_iter().enumerate() {
+        let weights = self.region_weights(region).sum(&[token], heads);
+        for (key, weight) in weights.into_iter().enumerate() {
             let (region, token) = self.key(region, key);
             let y = region / cols * region_height + token / region_width;
             let x = region % cols * region_width + token % region_width;
             if y < height && x < width {
-                map[y * width + x] = weight;
+                map[y * width + x] = share * weight;
             }
         }
         map
     }
 
-    /// How much a token of a region attends to its keys, which are the tokens of the routed regions
-    /// one after the other.
-    ///
-    /// # Shapes
-    /// - output: `[topk * tokens]`
-    pub(super) fn key_weights(&self, region: usize, token: usize, head: Option<usize>) -> Vec<f32> {
-        assert!(
-            head.is_none_or(|head| head < self.num_heads),
-            "head {head:?} of {}",
-            self.num_heads
-        );
-        let tokens = self.grid.tokens();
-        let keys = self.routed_regions(region).len().max(1) * tokens;
-        let heads = head.map_or(0..self.num_heads, |head| head..head + 1);
-        let share = 1.0 / heads.len() as f32;
-        let mut mean = vec![0.0; keys];
-        for head in heads {
-            let row = (region * self.num_heads + head) * tokens + token;
-            let weights = &self.weights[row * keys..][..keys];
-            mean.iter_mut().zip(weights).for_each(|(mean, weight)| *mean += share * weight);
-        }
-        mean
+    /// The weights of a region; its keys are the tokens of the routed regions, one region after the
+    /// other.
+    pub(super) fn region_weights(&self, region: usize) -> RegionWeights {
+        let weights = self.trace.weights(region..region + 1);
+        let [_, num_heads, tokens, _] = weights.dims();
+        let weights = weights.into_data_as::<f32>().try_into_vec().expect("float32 weights");
+        RegionWeights { num_heads, tokens, weights }
     }
 
     /// Region of a key, and its place there. All tokens are one region, which attends to itself.
@@ -124,5 +128,23 @@ impl AttentionMaps {
         let tokens = self.grid.tokens();
         let routed = self.routed_regions(region);
         (routed.get(key / tokens).copied().unwrap_or(0), key % tokens)
+    }
+}
+
+impl RegionWeights {
+    /// How much some tokens attend to each key, added up over tokens and heads.
+    ///
+    /// # Shapes
+    /// - output: `[topk * tokens]`
+    pub(super) fn sum(&self, tokens: &[usize], heads: Range<usize>) -> Vec<f32> {
+        let keys = self.weights.len() / (self.num_heads * self.tokens);
+        let mut sum = vec![0.0; keys];
+        for head in heads {
+            for token in tokens {
+                let weights = &self.weights[(head * self.tokens + token) * keys..][..keys];
+                sum.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight);
+            }
+        }
+        sum
     }
 }

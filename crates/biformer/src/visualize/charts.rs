@@ -25,7 +25,7 @@ pub struct Chart<'a> {
     pub curves: Vec<Curve<'a>>,
 }
 
-/// Values over epochs.
+/// Values over epochs, or over other whole numbers.
 #[derive(Debug, Clone)]
 pub struct Curve<'a> {
     /// Name in the legend.

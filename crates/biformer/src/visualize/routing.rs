@@ -82,9 +82,10 @@ fn token_at(maps: &AttentionMaps, [x, y]: [f64; 2]) -> [usize; 2] {
 }
 
 fn attention_caption(maps: &AttentionMaps, head: Option<usize>) -> String {
-    match head {
-        Some(head) => format!("attention, head {head}"),
-        None => format!("attention, mean of {} heads", maps.num_heads()),
+    match (head, maps.num_heads()) {
+        (Some(head), _) => format!("attention, head {head}"),
+        (None, 1) => "attention, the one head".to_owned(),
+        (None, heads) => format!("attention, mean of {heads} heads"),
     }
 }
 

@@ -117,29 +117,40 @@ fn check_operators(path: &Path, fixture: &Fixture, bra: &BraConfig) -> usize {
         mask_padding: false,
     };
     let region_graph = fixture.routing_tensor("ridx", &device);
-    let output =
-        routed_attention(query.clone(), key.clone(), value.clone(), region_graph, &grid, &options);
-    let output = match bra.region_rule {
-        RegionRule::PadFirst => output,
-        RegionRule::Floor => grid.crop(output).permute([0, 3, 1, 2]),
+    let inputs = || (query.clone(), key.clone(), value.clone(), region_graph.clone());
+    let fused = {
+        let (query, key, value, region_graph) = inputs();
+        routed_attention(query, key, value, region_graph, &grid, &options)
+    };
+    let definition = {
+        let (query, key, value, region_graph) = inputs();
+        routed_attention_traced(query, key, value, region_graph, &grid, &options).output
     };
     let expected = &fixture.state_tensor("attn_out").data;
-    assert_close(&what("attn_out"), &values(output), expected, OUTPUT_TOLERANCE);
+    for (kind, output) in [("fused", fused), ("defined", definition)] {
+        let output = match bra.region_rule {
+            RegionRule::PadFirst => output,
+            RegionRule::Floor => grid.crop(output).permute([0, 3, 1, 2]),
+        };
+        assert_close(
+            &what(&format!("attn_out, {kind}")),
+            &values(output),
+            expected,
+            OUTPUT_TOLERANCE,
+        );
+    }
 
-    let graph = fixture.routing_tensor("ridx", &device);
-    let traced = routed_attention_traced(query, key, value.clone(), graph.clone(), &grid, &options);
-    let routing = Some(Routing { grid, region_graph: graph });
-    let trace =
-        AttentionTrace { output: grid.crop(value.clone()), routing, weights: traced.weights };
+    let routing = Some(Routing { grid, region_graph });
+    let trace = AttentionTrace { output: grid.crop(value.clone()), routing, query, key, options };
     if grid.is_padded() {
-        return 3; // what goes to padding is in the output, but in no picture
+        return 4; // what goes to padding is in the output, but in no picture
     }
     let expected = match bra.region_rule {
         RegionRule::PadFirst => fixture.tensor::<4>("attn_out", &device),
         RegionRule::Floor => fixture.tensor::<4>("attn_out", &device).permute([0, 2, 3, 1]),
     };
     check_maps(&what("maps"), &trace, value, expected, fixture.routing("ridx"));
-    4
+    5
 }
 
 /// What `biformer visualize` draws: regions are those of the official code, and weights of a query
@@ -197,7 +208,6 @@ fn check_module(path: &Path, fixture: &Fixture, config: AttentionConfig, style: 
     let trace = module.forward_traced(map(input.clone()));
     let output = unmap(module.forward(map(input.clone())));
     let expected = &fixture.state_tensor("output").data;
-    // Traces come from the definition, outputs from the fused operators.
     let traced = values(unmap(trace.output));
     assert_close(&what("traced output"), &traced, expected, OUTPUT_TOLERANCE);
     assert_close(&what("output"), &values(output.clone()), expected, OUTPUT_TOLERANCE);

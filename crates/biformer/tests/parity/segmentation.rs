@@ -9,7 +9,7 @@ use biformer::layers::{
 };
 use biformer::segmentation::{
     FcnHeadConfig, MeanOver, SegmentorOutput, SemanticFpnConfig, UperHeadConfig, pixel_accuracy,
-    pixel_cross_entropy, resize_logits, segmentation_losses,
+    pixel_classes, pixel_cross_entropy, resize_logits, segmentation_losses,
 };
 use biformer::weights::{KeyStyle, StateDict, load_state_dict};
 use burn::module::Module;
@@ -254,7 +254,7 @@ fn check_head(path: &Path, fixture: &Fixture, logits: Tensor<4>) -> usize {
     let labels = TensorData::new(labels, [batch, height, width]);
     let labels = Tensor::<3, Int>::from_data(labels, &device);
     let full = resize_logits(logits.clone(), [height, width]);
-    let classes = full.clone().argmax(1).into_data_as::<i64>();
+    let classes = pixel_classes(full.clone()).into_data_as::<i64>();
     let classes: Vec<i64> = classes.try_into_vec().expect("classes");
     let expected = fixture.bytes["argmax_fullres"].1.iter().map(|&class| i64::from(class));
     assert!(expected.eq(classes), "{}", what("argmax_fullres"));

@@ -17,6 +17,8 @@ use crate::matmul::{self, Block, Epilogue, Matrix, Rows};
 
 /// Numbers of a chunk of patches for the gradient of the weight.
 const CHUNK: usize = 1 << 19;
+/// Patches of such a chunk, at least: for each the whole gradient is read and written.
+const PATCHES: usize = 256;
 
 /// See [`convolution`](fn@crate::convolution).
 pub(crate) fn fused(
@@ -58,7 +60,7 @@ pub(crate) fn backward_weight(
     let patches = Patches::new(x, window);
     let [_, _, _, dim_out] = grad.layout().shape().dims();
     let dim_in = patches.len();
-    let chunk = (CHUNK / dim_in).max(1);
+    let chunk = (CHUNK / dim_in).max(PATCHES);
     let mut output = vec![0.0; dim_in * dim_out];
     let mut scratch = Vec::new();
     for (i, grad) in values(&grad).chunks(chunk * dim_out).enumerate() {

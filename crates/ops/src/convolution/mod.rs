@@ -1,4 +1,4 @@
-//! Convolutions that embed patches: stem and merging, on channels-last maps.
+//! Convolutions of channels-last maps: stem, merging, necks and heads.
 
 pub(crate) mod autodiff;
 pub(crate) mod cpu;

@@ -2,8 +2,9 @@
 //!
 //! B is cut into panels as wide as a tile of C, each contiguous, so that a tile reads it
 //! from front to back. A is read where it is, or written by its [`Rows`] into a block that fits the
-//! second cache: normalised rows, or the patches of a convolution. The inner dimension is never
-//! split, so that a number of C is one sum in one order, whatever the number of threads.
+//! second cache: normalised rows, or the patches of a convolution. Where rows are too long for that, parts of
+//! them are multiplied one after the other. They are cut by their length alone, so that a number of C is one
+//! sum in one order, whatever the number of threads.
 
 #![allow(unsafe_code, reason = "tasks write their tiles of one output")]
 
@@ -31,6 +32,12 @@ const BLOCK: usize = 1 << 16;
 const TASK: usize = 1 << 18;
 /// Rows of two high tiles.
 const TALL: usize = 28;
+/// Steps of the inner dimension beyond which a block would have less than two high tiles.
+const DEEP: usize = BLOCK / TALL;
+/// Rows of a block of such rows: each block reads all of B, which no cache may hold.
+const DEEP_ROWS: usize = 4 * TALL;
+/// Steps that are then multiplied in one go, so that the second cache holds that part of a block.
+const PART: usize = 1024;
 #[cfg(not(target_arch = "x86_64"))]
 const WITHOUT_BF16: &str = "`Precision::check` knows no such processor";
 
@@ -61,6 +68,18 @@ pub(crate) struct Epilogue<'a> {
     pub residual: Option<&'a [f32]>,
     /// Whether the former number of C is added.
     pub accumulate: bool,
+}
+
+impl Epilogue<'_> {
+    /// What happens to the sums of one of several parts of the inner dimension.
+    fn of_part(self, part: usize, parts: usize) -> Self {
+        Self {
+            bias: self.bias.filter(|_| part == 0),
+            residual: self.residual.filter(|_| part + 1 == parts),
+            accumulate: self.accumulate || part > 0,
+            ..self
+        }
+    }
 }
 
 /// A, row by row.
@@ -223,8 +242,10 @@ impl Plan {
     /// `panel` is the number of numbers of a panel.
     fn new(rows: usize, panels: usize, panel: usize, threads: usize) -> Self {
         let inner = panel / panel_width();
-        // No block is empty, however long the rows are.
-        let blocks = (rows * inner).div_ceil(BLOCK).clamp(1, rows);
+        let blocks = match inner {
+            0..=DEEP => (rows * inner).div_ceil(BLOCK).max(1),
+            _ => rows.div_ceil(DEEP_ROWS),
+        };
         if threads == 1 {
             return Self { blocks, groups: 1 };
         }
@@ -269,29 +290,36 @@ impl<T: Step> WithSimd for Task<'_, T> {
         let tiles = count.div_ceil(kernel::max_rows::<S>());
         let last = (count - 1) * a.row_stride + steps.saturating_sub(1) * a.col_stride;
         assert!(steps == 0 || a.values.len() > last, "matmul: block of A too short");
-        for panel in panels {
-            let column = panel * width;
-            for tile in 0..tiles {
-                let part = part(count, tiles, tile);
-                let row = rows.start + part.start;
-                let first_row = a.values.as_ptr().wrapping_add(part.start * a.row_stride);
-                // The first two tiles ask for the next panel.
-                let ahead = if tile < 2 { steps * width + tile * kernel::LINE } else { 0 };
-                let tile = kernel::Tile {
-                    a: first_row,
-                    row_stride: a.row_stride,
-                    col_stride: a.col_stride,
-                    b: b.wrapping_add(panel * steps * width),
-                    steps,
-                    c: c.wrapping_add(row * columns + column),
-                    c_stride: columns,
-                    columns: width.min(columns - column),
-                    origin: [row, column],
-                    ahead,
-                };
-                // SAFETY: A reaches to `last`, B was checked by the caller, and the tile of C
-                // belongs to this task.
-                unsafe { kernel::compute(simd, step, part.len(), tile, epilogue) };
+        // A GELU needs the whole sum.
+        let is_whole = epilogue.gelu || steps <= DEEP;
+        let parts = if is_whole { 1 } else { steps.div_ceil(PART) };
+        for index in 0..parts {
+            let depth = part(steps, parts, index);
+            let epilogue = epilogue.of_part(index, parts);
+            for panel in panels.clone() {
+                let column = panel * width;
+                for tile in 0..tiles {
+                    let part = part(count, tiles, tile);
+                    let row = rows.start + part.start;
+                    let first = part.start * a.row_stride + depth.start * a.col_stride;
+                    // The first two tiles ask for the next panel.
+                    let ahead = if tile < 2 { steps * width + tile * kernel::LINE } else { 0 };
+                    let tile = kernel::Tile {
+                        a: a.values.as_ptr().wrapping_add(first),
+                        row_stride: a.row_stride,
+                        col_stride: a.col_stride,
+                        b: b.wrapping_add((panel * steps + depth.start) * width),
+                        steps: depth.len(),
+                        c: c.wrapping_add(row * columns + column),
+                        c_stride: columns,
+                        columns: width.min(columns - column),
+                        origin: [row, column],
+                        ahead,
+                    };
+                    // SAFETY: A reaches to `last`, B was checked by the caller, and the tile of C
+                    // belongs to this task.
+                    unsafe { kernel::compute(simd, step, part.len(), tile, &epilogue) };
+                }
             }
         }
     }

@@ -15,6 +15,8 @@ mod reference;
 mod softmax;
 mod tile;
 
+use std::ops::Range;
+
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
@@ -137,6 +139,29 @@ pub fn routed_attention_traced(
     let _span = profile::span(Class::RoutedAttention);
     check_heads(&query, options.num_heads);
     reference::routed_attention(query, key, value, region_graph, grid, options)
+}
+
+/// The weights of [`routed_attention_traced`] for some regions alone: those of a large map are too many
+/// to hold together.
+///
+/// # Shapes
+/// - query, key: `[batch, rows * region_height, cols * region_width, channels]`, padded
+/// - region_graph: `[batch, regions, topk]`, of all regions
+/// - output: `[batch * regions.len(), num_heads, tokens, topk * tokens]`
+///
+/// # Panics
+/// If `num_heads` does not divide the channels, or there are no such regions.
+pub fn routed_attention_weights(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    region_graph: Tensor<3, Int>,
+    grid: &RegionGrid,
+    options: &RoutedAttentionOptions,
+    regions: Range<usize>,
+) -> Tensor<4> {
+    let _span = profile::span(Class::RoutedAttention);
+    check_heads(&query, options.num_heads);
+    reference::attention_weights(query, key, region_graph, grid, options, regions)
 }
 
 /// Panics if the heads do not divide the channels.

@@ -11,6 +11,7 @@ mod layer_norm;
 #[path = "../numbers/mod.rs"]
 mod numbers;
 mod products;
+mod resample;
 mod routing;
 mod threads;
 

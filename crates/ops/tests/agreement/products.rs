@@ -53,14 +53,21 @@ fn linear_agrees_on_any_shape() {
     }
 }
 
-/// Rows so long that one of them is more than a block.
+/// Rows so long that one of them is more than a block, and that they are multiplied in parts.
 #[test]
 fn linear_takes_rows_of_any_length() {
     for rows in [3, 130] {
         let (x, weight) = (random([1, rows, 70_000], 1) / 256.0, random([70_000, 2], 2));
-        let expected = linear_reference(x.clone(), weight.clone(), None);
-        let found = linear(x, &Weight::Plain(weight), None, LinearFusion::default());
-        assert_same(&format!("linear {rows} × 70000 × 2"), found, expected);
+        let (bias, residual) = (random([2], 3), random([1, rows, 2], 4));
+        for gelu in [false, true] {
+            let expected = linear_reference(x.clone(), weight.clone(), Some(bias.clone()));
+            let expected = if gelu { activation::gelu(expected) } else { expected };
+            let fusion = LinearFusion { gelu, residual: Some(residual.clone()), norm: None };
+            let found =
+                linear(x.clone(), &Weight::Plain(weight.clone()), Some(bias.clone()), fusion);
+            let what = format!("linear {rows} × 70000 × 2, GELU {gelu}");
+            assert_same(&what, found, expected + residual.clone());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! How fast times grow: exponents, and what they say beyond the measured sizes.
 
 use super::{Growing, GrowthPoint};
+use crate::analysis::fitted_exponent;
 
 /// t = c · tokensᵉ: each e that fits best, over the larger half of the measured sizes, three at least.
 #[derive(Clone, Debug)]
@@ -24,7 +25,8 @@ impl Exponents {
         let count = points.len().div_ceil(2).max(3).min(points.len());
         let fitted = &points[points.len() - count..];
         let of = |value: fn(&GrowthPoint) -> f64| {
-            exponent(fitted.iter().map(|point| (point.tokens as f64, value(point))))
+            let points = fitted.iter().map(|point| (point.tokens as f64, value(point)));
+            fitted_exponent(&points.collect::<Vec<_>>())
         };
         let core_is_known = fitted.iter().all(|point| point.core_ms.is_some());
         Self {
@@ -43,19 +45,6 @@ impl Exponents {
     }
 }
 
-/// The e of y = c · xᵉ with the least squares between the logarithms.
-fn exponent(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
-    let count = points.clone().count() as f64;
-    let logs = points.map(|(x, y)| (x.ln(), y.ln()));
-    let mean_x = logs.clone().map(|(x, _)| x).sum::<f64>() / count;
-    let mean_y = logs.clone().map(|(_, y)| y).sum::<f64>() / count;
-    let (covariance, variance) = logs.fold((0.0, 0.0), |(covariance, variance), (x, y)| {
-        let x = x - mean_x;
-        (covariance + x * (y - mean_y), variance + x * x)
-    });
-    covariance / variance
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,16 +61,6 @@ mod tests {
             core_macs: tokens * tokens,
             extrapolated: false,
         }
-    }
-
-    #[test]
-    fn the_exponent_of_a_power_is_found_again() {
-        for power in [1.0, 4.0 / 3.0, 2.0] {
-            let points = [64.0, 256.0, 300.0, 4096.0].map(|n: f64| (n, 0.7 * n.powf(power)));
-            assert!((exponent(points.into_iter()) - power).abs() < 1e-12); // rounding of logarithms
-        }
-        // Between the slopes 1 and 2 of the two halves, by symmetry.
-        assert!((exponent([(1.0, 1.0), (2.0, 2.0), (4.0, 8.0)].into_iter()) - 1.5).abs() < 1e-12);
     }
 
     /// Small maps are paid for in calls, not in arithmetic.

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-use biformer::train::{Event, StepMetrics};
+use biformer::train::{EpochMetrics, Event, Scores, StepMetrics};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Without a terminal, a line at most this often.
@@ -14,6 +14,26 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// must not die because a pipe or a terminal was closed.
 pub fn say(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
+}
+
+/// What is said of an epoch behind its training loss.
+fn scores(scores: &Scores) -> String {
+    match *scores {
+        Scores::Classification { train_top1, val_loss, val_top1, val_top5 } => format!(
+            "top1 {train_top1:.3}  val loss {val_loss:.3} top1 {val_top1:.3} top5 {val_top5:.3}"
+        ),
+        Scores::Segmentation {
+            train_acc_seg,
+            val_mean_iou,
+            val_mean_accuracy,
+            val_pixel_accuracy,
+        } => {
+            format!(
+                "acc_seg {train_acc_seg:.3}  val mIoU {val_mean_iou:.4} mAcc {val_mean_accuracy:.4} \
+                 aAcc {val_pixel_accuracy:.4}"
+            )
+        }
+    }
 }
 
 /// Shows how a run goes.
@@ -52,24 +72,24 @@ impl Progress {
             Event::ReplacedHead { checkpoint_classes, classes } => self.line(format!(
                 "the head of {checkpoint_classes} classes is replaced by a fresh one of {classes}"
             )),
+            Event::InitializedBackbone { loaded, fresh, left_out } => self.line(format!(
+                "the backbone begins with {loaded} tensors of the classifier; {fresh} of its norms are fresh, \
+                 {left_out} of the classifier's norm and head are left out, heads are fresh"
+            )),
             Event::Resumed { epoch, step } => {
                 self.line(format!("going on after epoch {epoch}, step {step}"));
             }
             Event::Skipped { path: _, reason } => self.line(format!("warning: skipped: {reason}")),
             Event::Step(metrics) => self.step(&metrics),
             Event::Validated { images, of } => self.count("validation", images, of, ""),
-            Event::Epoch(metrics) => self.line(format!(
-                "epoch {:>3}  train loss {:.3} top1 {:.3}  val loss {:.3} top1 {:.3} top5 {:.3}  \
-                 {:.0} images/s  {:.0} s",
-                metrics.epoch,
-                metrics.train_loss,
-                metrics.train_top1,
-                metrics.val_loss,
-                metrics.val_top1,
-                metrics.val_top5,
-                metrics.images_per_second,
-                metrics.seconds
-            )),
+            Event::Epoch(metrics) => {
+                let EpochMetrics { epoch, train_loss, images_per_second, seconds, .. } = metrics;
+                self.line(format!(
+                    "epoch {epoch:>3}  train loss {train_loss:.3} {}  {images_per_second:.0} images/s  \
+                     {seconds:.0} s",
+                    scores(&metrics.scores)
+                ));
+            }
         }
     }
 
@@ -95,7 +115,7 @@ impl Progress {
     }
 
     fn step(&mut self, metrics: &StepMetrics) {
-        let &StepMetrics { epoch, epochs, step, steps, loss, top1, lr, images_per_second } =
+        let &StepMetrics { epoch, epochs, step, steps, loss, accuracy, lr, images_per_second } =
             metrics;
         let done = (epoch - 1) * steps + step;
         let (since, before) = *self.first_step.get_or_insert_with(|| (Instant::now(), done));
@@ -108,7 +128,7 @@ impl Progress {
             }
         };
         let message = format!(
-            "loss {loss:.3} top1 {top1:.3} lr {lr:.1e} {images_per_second:.0} images/s{left}"
+            "loss {loss:.3} accuracy {accuracy:.3} lr {lr:.1e} {images_per_second:.0} images/s{left}"
         );
         self.count(&format!("epoch {epoch}/{epochs}"), step, steps, &message);
     }

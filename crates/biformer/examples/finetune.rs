@@ -57,7 +57,7 @@ fn finetune(checkpoint: &str, data: &Path) -> biformer::Result<f64> {
         _ => {}
     })?;
     Ok(match outcome {
-        Outcome::Finished { best_top1, .. } => best_top1,
+        Outcome::Finished { best_score, .. } => best_score,
         Outcome::Interrupted { .. } => 0.0,
     })
 }

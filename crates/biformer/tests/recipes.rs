@@ -4,7 +4,7 @@ use std::fs;
 
 use biformer::Error;
 use biformer::data::{ErasingMode, MixupMode};
-use biformer::train::Recipe;
+use biformer::train::{LrPolicy, Recipe, Task};
 use proptest::prelude::*;
 
 /// Every value that a file can hold differs from its default.
@@ -72,6 +72,33 @@ fn token_recipe() -> Recipe {
     }
 }
 
+/// The other task: every value of it differs from its default.
+fn segment_recipe() -> Recipe {
+    Recipe {
+        task: Task::Segment,
+        data: Some("path/to/scenes".into()),
+        dataset: Some("ade20k".to_owned()),
+        method: "upernet".to_owned(),
+        neck_channels: 256,
+        head_channels: 512,
+        aux_channels: 256,
+        crop_size: 512,
+        img_scale: [2048, 512],
+        ratio_range: [0.75, 1.25],
+        cat_max_ratio: 1.0,
+        photo_metric_distortion: false,
+        size_divisor: 1,
+        max_iters: 160_000,
+        val_interval: 16_000,
+        lr_policy: LrPolicy::Cosine,
+        power: 0.9,
+        warmup_iters: 1500,
+        warmup_ratio: 1e-6,
+        hflip: 0.25,
+        ..Recipe::default()
+    }
+}
+
 fn text(recipe: &Recipe) -> String {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let path = folder.path().join("recipe.toml");
@@ -82,7 +109,14 @@ fn text(recipe: &Recipe) -> String {
 
 #[test]
 fn what_is_written_is_read() {
-    for recipe in [Recipe::default(), other_recipe(), token_recipe()] {
+    let recipes = [
+        Recipe::default(),
+        other_recipe(),
+        token_recipe(),
+        Recipe::segmentation(),
+        segment_recipe(),
+    ];
+    for recipe in recipes {
         assert_eq!(Recipe::parse(&text(&recipe)).as_ref(), Ok(&recipe));
         recipe.check().expect("within the ranges");
     }
@@ -145,6 +179,9 @@ fn values_out_of_range_are_named() {
         ("cls_weight = 101.0", "cls_weight"),
         ("token_label_data = \"maps\"", "token_label_data"),
         ("model = \"biformer\"", "model"),
+        ("method = \"upernet\"", "method"),
+        ("max_iters = 10", "max_iters"),
+        ("crop_size = 64", "crop_size"),
     ] {
         let recipe = Recipe::parse(line).unwrap_or_else(|error| panic!("`{line}`: {error}"));
         match recipe.check() {
@@ -159,6 +196,57 @@ fn values_out_of_range_are_named() {
             assert!(message.contains(words), "`{line}`: no `{words}` in `{message}`");
         }
     }
+}
+
+/// As above, of a recipe for segmentation.
+#[test]
+fn values_of_segmentation_out_of_range_are_named() {
+    for (line, key) in [
+        ("method = \"deeplab\"", "method"),
+        ("neck_channels = 0", "neck_channels"),
+        ("head_channels = 4097", "head_channels"),
+        ("aux_channels = 0", "aux_channels"),
+        ("crop_size = 31", "crop_size"),
+        ("img_scale = [0, 512]", "img_scale"),
+        ("img_scale = [4096, 4096]", "img_scale"),
+        ("ratio_range = [2.0, 0.5]", "ratio_range"),
+        ("ratio_range = [nan, 1.0]", "ratio_range"),
+        ("cat_max_ratio = 0.0", "cat_max_ratio"),
+        ("size_divisor = 0", "size_divisor"),
+        ("max_iters = 0", "max_iters"),
+        ("max_iters = 300", "max_iters"),
+        ("val_interval = 0", "val_interval"),
+        ("power = -1.0", "power"),
+        ("warmup_iters = 2001", "warmup_iters"),
+        ("warmup_ratio = 1.1", "warmup_ratio"),
+        // Of the other task.
+        ("img_size = 224", "img_size"),
+        ("epochs = 3", "epochs"),
+        ("mixup = 0.8", "mixup"),
+        ("token_label = true", "token_label"),
+    ] {
+        let text = format!("task = \"segment\"\n{line}");
+        let recipe = Recipe::parse(&text).unwrap_or_else(|error| panic!("`{line}`: {error}"));
+        match recipe.check() {
+            Err(Error::Option { option, reason }) => {
+                assert_eq!(option, key, "`{line}`");
+                let value = line.split_once(" = ").expect("a value").1.trim_matches('"');
+                assert!(reason.contains(value), "`{line}`: no `{value}` in `{reason}`");
+            }
+            other => panic!("`{line}`: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn segmentation_counts_in_iterations() {
+    let recipe =
+        Recipe { lr: 6e-5, min_lr: 0.0, lr_policy: LrPolicy::Poly, power: 1.0, ..segment_recipe() };
+    assert_eq!(recipe.total_epochs(), 10);
+    let half = recipe.lr_at(5, 0, 16_000);
+    assert!((half - 3e-5).abs() < 1e-15, "{half}");
+    let first = recipe.lr_at(0, 0, 16_000);
+    assert!((first - 6e-11).abs() < 1e-20, "{first}");
 }
 
 #[test]
@@ -200,7 +288,8 @@ fn what_is_no_recipe_is_named_with_its_line() {
 
 /// Some bytes of a recipe replaced by others, then cut.
 fn damaged() -> impl Strategy<Value = String> {
-    let whole = prop_oneof![Just(text(&Recipe::default())), Just(text(&other_recipe()))];
+    let whole = [Recipe::default(), other_recipe(), segment_recipe()].map(|recipe| text(&recipe));
+    let whole = prop::sample::select(whole.to_vec());
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
     let end = prop_oneof![Just(None), any::<prop::sample::Index>().prop_map(Some)];
     (whole, changes, end).prop_map(|(whole, changes, end)| {
@@ -216,7 +305,8 @@ fn damaged() -> impl Strategy<Value = String> {
 
 /// A line of a recipe with some other value.
 fn other_value() -> impl Strategy<Value = String> {
-    let lines: Vec<String> = text(&token_recipe()).lines().map(str::to_owned).collect();
+    let text = [token_recipe(), segment_recipe()].map(|recipe| text(&recipe)).concat();
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let value = prop_oneof![
         any::<f64>().prop_map(|value| format!("{value:?}")),
         any::<i64>().prop_map(|value| value.to_string()),

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use biformer::Precision;
 use biformer::data::MixupMode;
-use biformer::data::shapes::{ShapesConfig, write_image_folder};
-use biformer::train::{EpochMetrics, Event, Outcome, Recipe, RunFolder, train};
+use biformer::data::shapes::{ShapesConfig, write_image_folder, write_segmentation_folder};
+use biformer::train::{EpochMetrics, Event, Outcome, Recipe, RunFolder, Task, train};
 use burn::tensor::Device;
 
 /// One test: two at a time would draw from one device.
@@ -53,6 +53,7 @@ fn stopping_anywhere_changes_nothing() {
         ..recipe.clone()
     };
     ends_alike(&tokens, &folder.path().join("tokens"));
+    ends_alike(&segmentation(folder.path()), &folder.path().join("segmentation"));
     if let Err(reason) = Precision::Bf16.check() {
         eprintln!("amp is skipped: {reason}");
         return;
@@ -61,6 +62,35 @@ fn stopping_anywhere_changes_nothing() {
     let [exact, rounded] =
         ["whole", "amp/whole"].map(|run| read(&folder.path().join(run).join("last.safetensors")));
     assert!(exact != rounded, "amp changes nothing");
+}
+
+/// Epochs of six batches, while a pass over the pictures has four.
+fn segmentation(folder: &Path) -> Recipe {
+    let data = folder.join("scenes");
+    let shapes = ShapesConfig { img_size: 64, train_per_class: 3, val_per_class: 1, seed: 0 };
+    write_segmentation_folder(&data, &shapes).expect("drawn pictures");
+    for broken in ["disc_0001.png", "star_0002.png"] {
+        fs::write(data.join("images/train").join(broken), "no picture").expect("a file");
+    }
+    Recipe {
+        task: Task::Segment,
+        model: "biformer_pico".to_owned(),
+        data: Some(data),
+        method: "upernet".to_owned(),
+        head_channels: 16,
+        aux_channels: 16,
+        crop_size: 64,
+        img_scale: [64, 64],
+        max_iters: 6,
+        val_interval: 3,
+        warmup_iters: 2,
+        batch_size: 5,
+        grad_accum_steps: 2,
+        layer_decay: 0.9,
+        model_ema: true,
+        drop_path: 0.3,
+        ..Recipe::default()
+    }
 }
 
 fn ends_alike(recipe: &Recipe, folder: &Path) {
@@ -117,9 +147,8 @@ fn read(path: &Path) -> Vec<u8> {
 
 /// As `results.csv` has it; the losses to five places, since the sum has been through JSON.
 fn without_time(m: &EpochMetrics) -> String {
-    let EpochMetrics { epoch, train_loss, train_top1, val_loss, val_top1, val_top5, .. } = m;
-    format!(
-        "{epoch} {train_loss:.5} {train_top1:.4} {val_loss:.5} {val_top1:.4} {val_top5:.4} {:.3e} {} {}",
-        m.lr, m.skipped, m.val_images
-    )
+    let scores = m.scores.named().into_iter().map(|(name, score)| format!("{name} {score:.5}"));
+    let scores: Vec<_> = scores.collect();
+    let EpochMetrics { epoch, train_loss, lr, skipped, val_images, .. } = m;
+    format!("{epoch} {train_loss:.5} {lr:.3e} {skipped} {val_images} {}", scores.join(" "))
 }

@@ -9,6 +9,7 @@ mod segmentation {
     use biformer::Precision;
     use biformer::analysis::segmentor_costs;
     use biformer::classification::{ImageClassifier, ImageClassifierConfig};
+    use biformer::data::segmentation::TestResize;
     use biformer::layers::{ChannelDropout, PatchEmbedKind};
     use biformer::models::{BiFormerConfig, MODEL_NAMES};
     use biformer::segmentation::*;
@@ -39,8 +40,14 @@ mod segmentation {
     }
 
     fn info(method: &str) -> SegmentorInfo {
-        let classes = (0..CLASSES).map(|class| format!("thing {class}")).collect();
-        SegmentorInfo { model: "biformer_pico".to_owned(), method: method.to_owned(), classes }
+        let classes: Vec<_> = (0..CLASSES).map(|class| format!("thing {class}")).collect();
+        SegmentorInfo {
+            model: "biformer_pico".to_owned(),
+            method: method.to_owned(),
+            palette: vec![[1, 2, 3]; classes.len()],
+            classes,
+            resize: TestResize { img_scale: [64, 32], size_divisor: 16 },
+        }
     }
 
     fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -278,7 +285,7 @@ mod segmentation {
             write_safetensors(&path, &weights, &Default::default()).expect("a file");
             let loaded = load_segmentor(&path, &Default::default(), &device).expect("a segmentor");
             assert_eq!((&*loaded.info.model, &*loaded.info.method), ("biformer_pico", method));
-            assert_eq!(loaded.info.classes, [""; 0]);
+            assert_eq!(loaded.info.classes, ["0", "1", "2", "3", "4"]);
             assert!(state_dict(&loaded.model, style) == weights, "{method}");
 
             let options = LoadSegmentorOptions { num_classes: Some(3), ..Default::default() };

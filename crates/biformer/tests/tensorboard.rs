@@ -67,12 +67,17 @@ fn every_point_is_told_once_whatever_happens() {
 
 type Metric = fn(&EpochMetrics) -> f64;
 
+fn score(metrics: &EpochMetrics, name: &str) -> f64 {
+    let scores = metrics.scores.named();
+    scores.into_iter().find(|(known, _)| *known == name).expect("a score").1
+}
+
 const EPOCH_TAGS: [(&str, Metric); 7] = [
     ("train/loss", |m| m.train_loss),
-    ("train/top1", |m| m.train_top1),
-    ("val/loss", |m| m.val_loss),
-    ("val/top1", |m| m.val_top1),
-    ("val/top5", |m| m.val_top5),
+    ("train/top1", |m| score(m, "train_top1")),
+    ("val/loss", |m| score(m, "val_loss")),
+    ("val/top1", |m| score(m, "val_top1")),
+    ("val/top5", |m| score(m, "val_top5")),
     ("lr", |m| m.lr),
     ("images_per_second", |m| m.images_per_second),
 ];

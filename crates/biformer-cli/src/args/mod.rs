@@ -2,16 +2,19 @@
 
 mod benchmark;
 mod info;
+mod segment;
 mod train;
 mod visualize;
 
 use std::path::PathBuf;
 
 use biformer::classification::PRETRAINED;
+use biformer::train::Task;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use benchmark::{Bench, BenchmarkArgs, Operator, OperatorArgs};
 pub use info::{ComplexityArgs, InfoArgs};
+pub use segment::{LookArgs, Mode};
 pub use train::{Overrides, TrainArgs};
 pub use visualize::{Block, Head, VisualizeArgs};
 
@@ -27,14 +30,21 @@ pub struct Cli {
 pub enum Command {
     /// Learn a small picture set drawn on the spot: no file needed, half a minute or more
     Demo(DemoArgs),
-    /// Train a classifier on a folder of pictures
+    /// Train a classifier or a segmentor on a folder of pictures
     #[command(
         allow_negative_numbers = true,
         after_help = "Example:\n  biformer train --data path/to/imagenette --epochs 20\n  \
-                            biformer train --resume runs/train"
+                            biformer train --resume runs/train\n  \
+                            biformer train --task segment --data path/to/camvid --dataset camvid \\\n    \
+                            --initial-checkpoint biformer_nano.imagenette"
     )]
     Train(Box<TrainArgs>),
-    /// Measure the accuracy of saved weights
+    /// Measure the accuracy of saved weights, or the mIoU of a segmentor's
+    #[command(
+        after_help = "Examples:\n  biformer eval --data path/to/imagenette --checkpoint runs/train/best.safetensors\n  \
+                      biformer eval --data path/to/camvid --dataset camvid --split test \\\n    \
+                      --checkpoint runs/train/best.safetensors --aug-test"
+    )]
     Eval(EvalArgs),
     /// Write what a model sees in each cell of the training pictures, for token labeling
     #[command(
@@ -43,7 +53,7 @@ pub enum Command {
                       --token-label-data maps"
     )]
     LabelMaps(LabelMapsArgs),
-    /// Name what is in pictures
+    /// Name what is in pictures; with a segmentor, draw where it is
     Predict(PredictArgs),
     /// Draw where a model looks: routed regions and attention
     #[command(
@@ -145,14 +155,18 @@ pub struct TransformArgs {
 pub struct EvalArgs {
     #[command(flatten)]
     pub checkpoint: CheckpointArgs,
-    /// Data set, or its val folder or archive: CLASS/*.jpg
+    /// What the weights do: classify or segment [default: what the file says]
+    #[arg(long)]
+    pub task: Option<Task>,
+    /// Data set, or its val folder or archive: CLASS/*.jpg; for a segmentor the folder that `dataset.toml` or
+    /// --dataset describes
     #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub data: PathBuf,
     /// Pictures in one pass of the model
     #[arg(long, visible_alias = "batch", short = 'b', default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub batch_size: u16,
-    /// Folder for the confusion matrix (PNG, CSV) and the scores of each class (CSV)
+    /// Folder for the scores of each class (CSV), of a classifier the confusion matrix too (PNG, CSV)
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// Show all classes, not only the worst of many
@@ -164,6 +178,14 @@ pub struct EvalArgs {
     pub precision: PrecisionArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+    /// Data set: ade20k, camvid, or a TOML file [default: dataset.toml in the data folder]
+    #[arg(long, value_name = "NAME", help_heading = "With a segmentor")]
+    pub dataset: Option<String>,
+    /// Part of the data set [default: val]
+    #[arg(long, value_name = "NAME", help_heading = "With a segmentor")]
+    pub split: Option<String>,
+    #[command(flatten)]
+    pub look: LookArgs,
 }
 
 #[derive(Debug, Args)]
@@ -201,12 +223,23 @@ pub struct PredictArgs {
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+    /// What the weights do: classify or segment [default: what the file says]
+    #[arg(long)]
+    pub task: Option<Task>,
     #[command(flatten)]
     pub transform: TransformArgs,
     #[command(flatten)]
     pub precision: PrecisionArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+    /// Folder for overlays and label maps [default: runs/predict, then runs/predict2, …]
+    #[arg(long, value_name = "DIR", help_heading = "With a segmentor")]
+    pub output: Option<PathBuf>,
+    /// Of the colours over the picture, from 0 to 1 [default: 0.5]
+    #[arg(long, help_heading = "With a segmentor")]
+    pub opacity: Option<f32>,
+    #[command(flatten)]
+    pub look: LookArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use biformer::data::{ErasingMode, MixupMode};
+use biformer::train::{LrPolicy, Task};
 use clap::Args;
 
 use super::DeviceArgs;
@@ -11,7 +12,8 @@ use super::DeviceArgs;
 pub struct TrainArgs {
     /// Recipe (TOML) to start from; the flags change single values of it
     pub recipe: Option<PathBuf>,
-    /// Folder or archive (.tar, .zip) with train/CLASS/*.jpg and val/CLASS/*.jpg, or WebDataset shards
+    /// Folder or archive (.tar, .zip) with train/CLASS/*.jpg and val/CLASS/*.jpg, or WebDataset shards;
+    /// for segmentation the folder that `dataset.toml` or --dataset describes
     #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Folder of the run [default: runs/train, then runs/train2, …]
@@ -29,6 +31,9 @@ pub struct TrainArgs {
 /// Flags that change single values of the recipe.
 #[derive(Debug, Args)]
 pub struct Overrides {
+    /// What to learn: classify (the class of a picture) or segment (the class of each pixel)
+    #[arg(long)]
+    pub task: Option<Task>,
     /// Name of the model, see `biformer info`
     #[arg(long)]
     pub model: Option<String>,
@@ -175,4 +180,57 @@ pub struct Overrides {
     /// Mix a box of tokens with another picture (MixToken), with token labeling
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub mix_token: Option<bool>,
+    /// Data set of segmentation: ade20k, camvid, or a TOML file [default: dataset.toml in the data folder]
+    #[arg(long, value_name = "NAME", help_heading = OF_SEGMENTATION)]
+    pub dataset: Option<String>,
+    /// Head: semantic_fpn or upernet
+    #[arg(long, help_heading = OF_SEGMENTATION)]
+    pub method: Option<String>,
+    /// Channels of the pyramid of semantic_fpn
+    #[arg(long, value_name = "N", help_heading = OF_SEGMENTATION)]
+    pub neck_channels: Option<usize>,
+    /// Channels of the head
+    #[arg(long, value_name = "N", help_heading = OF_SEGMENTATION)]
+    pub head_channels: Option<usize>,
+    /// Channels of the auxiliary head of upernet
+    #[arg(long, value_name = "N", help_heading = OF_SEGMENTATION)]
+    pub aux_channels: Option<usize>,
+    /// Side of the squares that are cut out of training pictures
+    #[arg(long, value_name = "PIXELS", help_heading = OF_SEGMENTATION)]
+    pub crop_size: Option<usize>,
+    /// Sides that pictures are resized to fit
+    #[arg(long, num_args = 2, value_names = ["LONG", "SHORT"], help_heading = OF_SEGMENTATION)]
+    pub img_scale: Option<Vec<u32>>,
+    /// Least and greatest factor of --img-scale in training
+    #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"], help_heading = OF_SEGMENTATION)]
+    pub ratio_range: Option<Vec<f64>>,
+    /// Cut out anew until no class has this share of the pixels; 1 is off
+    #[arg(long, value_name = "SHARE", help_heading = OF_SEGMENTATION)]
+    pub cat_max_ratio: Option<f64>,
+    /// Change brightness, contrast, saturation and hue
+    #[arg(long, value_name = "BOOL", help_heading = OF_SEGMENTATION)]
+    pub photo_metric_distortion: Option<bool>,
+    /// Stretch pictures to multiples of this in validation
+    #[arg(long, value_name = "PIXELS", help_heading = OF_SEGMENTATION)]
+    pub size_divisor: Option<u32>,
+    /// Steps of the optimizer
+    #[arg(long, value_name = "N", help_heading = OF_SEGMENTATION)]
+    pub max_iters: Option<usize>,
+    /// Steps from one validation to the next
+    #[arg(long, value_name = "N", help_heading = OF_SEGMENTATION)]
+    pub val_interval: Option<usize>,
+    /// How the learning rate falls: poly or cosine
+    #[arg(long, value_name = "POLICY", help_heading = OF_SEGMENTATION)]
+    pub lr_policy: Option<LrPolicy>,
+    /// Exponent of the policy poly
+    #[arg(long, help_heading = OF_SEGMENTATION)]
+    pub power: Option<f64>,
+    /// Steps of the linear warm-up
+    #[arg(long, value_name = "N", help_heading = OF_SEGMENTATION)]
+    pub warmup_iters: Option<usize>,
+    /// Share of the regular learning rate that warm-up begins with
+    #[arg(long, value_name = "SHARE", help_heading = OF_SEGMENTATION)]
+    pub warmup_ratio: Option<f64>,
 }
+
+const OF_SEGMENTATION: &str = "Of segmentation";

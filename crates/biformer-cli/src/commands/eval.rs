@@ -15,12 +15,18 @@ use biformer::distributed::World;
 use serde_json::json;
 
 use super::eval_report::{print_table, write_files};
-use super::{Done, load, plural, print, shown};
+use super::{Done, load, plural, print, segment, shown};
 use crate::args::EvalArgs;
 use crate::device;
 use crate::progress::{Progress, say};
 
 pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
+    if segment::is_meant(args.task, &args.checkpoint, &args.transform, &args.look)? {
+        return segment::eval::run(args, world, stop);
+    }
+    if args.dataset.is_some() || args.split.is_some() {
+        return Err(Error::option("dataset", "and --split are for segmentors").into());
+    }
     let device = device::parse(&args.device.device)?;
     let precision = device::precision(&args.precision, &device)?;
     let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference_in(precision);

@@ -11,9 +11,9 @@ use biformer::visualize::{Confusions, draw_confusions, write_png};
 use super::print;
 
 /// Up to here, all classes are shown unasked.
-const FEW: usize = 20;
+pub const FEW: usize = 20;
 /// Of more, those with the lowest F1.
-const WORST: usize = 10;
+pub const WORST: usize = 10;
 /// Longest name in the table.
 const NAME: usize = 40;
 
@@ -57,7 +57,8 @@ fn mean(scores: &[ClassScores]) -> [f64; 3] {
     [precision, mean_per_class_accuracy(scores), macro_f1(scores)]
 }
 
-fn shorten(name: &str) -> String {
+/// A name that fits into the table.
+pub fn shorten(name: &str) -> String {
     if name.chars().count() <= NAME {
         return name.to_owned();
     }

@@ -11,6 +11,7 @@ mod info_table6;
 pub mod label_maps;
 mod pictures;
 pub mod predict;
+mod segment;
 pub mod train;
 pub mod visualize;
 

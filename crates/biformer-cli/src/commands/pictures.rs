@@ -1,5 +1,6 @@
 //! Pictures that are named on the command line.
 
+use std::collections::BTreeSet;
 use std::io::{Read, stdin};
 use std::path::{Path, PathBuf};
 
@@ -62,4 +63,16 @@ pub(super) fn read(path: &Path) -> Result<RgbImage, Error> {
     let mut bytes = Vec::new();
     stdin().lock().read_to_end(&mut bytes).map_err(|source| Error::io("read", path, source))?;
     decode_bytes(&bytes, Path::new("standard input"))
+}
+
+/// A name after that of the picture, which neither others nor `reserved` have.
+pub(super) fn free_name(path: &Path, taken: &BTreeSet<String>, reserved: &[&str]) -> String {
+    let stem = match path.file_stem() {
+        Some(stem) if path.as_os_str() != STDIN => stem.to_string_lossy().into_owned(),
+        _ => "stdin".to_owned(),
+    };
+    let numbered = (2..).map(|number| format!("{stem}_{number}"));
+    let mut candidates = std::iter::once(stem.clone()).chain(numbered);
+    let is_free = |name: &String| !reserved.contains(&name.as_str()) && !taken.contains(name);
+    candidates.find(is_free).expect("numbers do not end")
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::pictures::{STDIN, list_pictures, read};
-use super::{Done, load, shown};
+use super::{Done, load, segment, shown};
 use crate::args::{Format, PredictArgs};
 use crate::device;
 use crate::progress::say;
@@ -20,6 +20,12 @@ use crate::progress::say;
 const BATCH: usize = 16;
 
 pub fn run(args: &PredictArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
+    if segment::is_meant(args.task, &args.checkpoint, &args.transform, &args.look)? {
+        return segment::predict::run(args, world, stop);
+    }
+    if args.output.is_some() || args.opacity.is_some() {
+        return Err(Error::option("output", "and --opacity are for segmentors").into());
+    }
     let device = device::parse(&args.device.device)?;
     let precision = device::precision(&args.precision, &device)?;
     let pictures = list_pictures(&args.pictures)?;

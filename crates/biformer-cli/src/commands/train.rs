@@ -5,10 +5,11 @@ use std::sync::atomic::AtomicBool;
 
 use biformer::Error;
 use biformer::classification::Pretrained;
+use biformer::data::segmentation::SegmentationSet;
 use biformer::distributed::World;
-use biformer::train::{Event, Outcome, Recipe, RunFolder, train_in};
+use biformer::train::{Event, Outcome, Recipe, RunFolder, Task, train_in};
 use biformer::weights::resolve;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::{Done, next_free, plural, print, shown};
 use crate::args::{Overrides, TrainArgs};
@@ -57,22 +58,25 @@ pub fn run(args: &TrainArgs, world: &World, stop: &AtomicBool) -> anyhow::Result
             say(format!("  biformer train --resume {root}"));
             Ok(Done::Interrupted)
         }
-        Outcome::Finished { metrics, best_top1, seconds } => {
+        Outcome::Finished { metrics, best_score, seconds } => {
             let last = metrics.last();
             let best = shown(&run.best());
             say(format!("best weights: {best}"));
             say(format!("next:  biformer predict PICTURE --checkpoint {best}"));
-            let line = json!({
-                "val_top1": last.map(|m| m.val_top1),
-                "val_top5": last.map(|m| m.val_top5),
-                "val_loss": last.map(|m| m.val_loss),
-                "best_val_top1": best_top1,
-                "images": last.map(|m| m.val_images),
-                "epochs": metrics.len(),
-                "seconds": seconds,
-                "output": root,
-            });
-            print(line)?;
+            let scores = last.map(|m| m.scores.named()).unwrap_or_default();
+            let scores = scores.into_iter().filter(|(name, _)| name.starts_with("val_"));
+            let mut line: Map<_, _> =
+                scores.map(|(name, score)| (name.to_owned(), score.into())).collect();
+            let best = match recipe.task {
+                Task::Classify => "best_val_top1",
+                Task::Segment => "best_val_mIoU",
+            };
+            line.insert(best.to_owned(), best_score.into());
+            line.insert("images".to_owned(), json!(last.map(|m| m.val_images)));
+            line.insert("epochs".to_owned(), metrics.len().into());
+            line.insert("seconds".to_owned(), seconds.into());
+            line.insert("output".to_owned(), root.into());
+            print(json!(line))?;
             Ok(Done::Well)
         }
     }
@@ -91,6 +95,7 @@ fn in_processes(world: &World) -> String {
 fn resolve_recipe(args: &TrainArgs) -> anyhow::Result<Recipe> {
     let mut recipe = match &args.recipe {
         Some(path) => Recipe::read(path)?,
+        None if args.overrides.task == Some(Task::Segment) => Recipe::segmentation(),
         None => Recipe::default(),
     };
     if args.data.is_some() {
@@ -103,6 +108,10 @@ fn resolve_recipe(args: &TrainArgs) -> anyhow::Result<Recipe> {
         recipe.initial_checkpoint = Some(if is_file { absolute(&path) } else { path });
     }
     recipe.token_label_data = recipe.token_label_data.as_deref().map(absolute);
+    recipe.dataset = recipe.dataset.map(|name| match SegmentationSet::built_in(&name) {
+        Some(_) => name,
+        None => shown(&absolute(Path::new(&name))),
+    });
     recipe.check()?;
     Ok(recipe)
 }
@@ -119,7 +128,7 @@ impl Overrides {
                 value.clone_from(flag);
             }
         }
-        fn set_pair(value: &mut [f64; 2], flag: &Option<Vec<f64>>) {
+        fn set_pair<N: Copy>(value: &mut [N; 2], flag: &Option<Vec<N>>) {
             if let Some([low, high]) = flag.as_deref() {
                 *value = [*low, *high];
             }
@@ -134,6 +143,7 @@ impl Overrides {
             ($($key:ident),* $(,)?) => { $(set(&mut recipe.$key, &self.$key);)* };
         }
         set![
+            task,
             model,
             img_size,
             crop_pct,
@@ -177,13 +187,32 @@ impl Overrides {
             dense_weight,
             cls_weight,
             mix_token,
+            method,
+            neck_channels,
+            head_channels,
+            aux_channels,
+            crop_size,
+            cat_max_ratio,
+            photo_metric_distortion,
+            size_divisor,
+            max_iters,
+            val_interval,
+            lr_policy,
+            power,
+            warmup_iters,
+            warmup_ratio,
         ];
+        if self.dataset.is_some() {
+            recipe.dataset.clone_from(&self.dataset);
+        }
         if self.token_label_data.is_some() {
             recipe.token_label_data.clone_from(&self.token_label_data);
         }
         set_pair(&mut recipe.opt_betas, &self.opt_betas);
         set_pair(&mut recipe.scale, &self.scale);
         set_pair(&mut recipe.ratio, &self.ratio);
+        set_pair(&mut recipe.img_scale, &self.img_scale);
+        set_pair(&mut recipe.ratio_range, &self.ratio_range);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use biformer::visualize::{
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::json;
 
-use super::pictures::{STDIN, list_pictures, read};
+use super::pictures::{STDIN, free_name, list_pictures, read};
 use super::{Done, load, next_free, plural, print, shown};
 use crate::args::{Block, Head, VisualizeArgs};
 use crate::device;
@@ -46,7 +46,7 @@ pub fn run(args: &VisualizeArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         }
         match read(path).and_then(|picture| view.draw(path, &picture)) {
             Ok(Drawn { rows, page, heat_map }) => {
-                let name = free_name(path, &drawings);
+                let name = free_name(path, &drawings, &[SHEET]);
                 write_png(&output.join(format!("{name}.png")), &rows)?;
                 write_text(&output.join(format!("{name}.html")), &page)?;
                 drawings.insert(name);
@@ -213,16 +213,4 @@ fn below_each_other(rows: &[RgbImage]) -> RgbImage {
     let (width, height) = rows[0].dimensions();
     let pixels = rows.iter().flat_map(|row| row.as_raw()).copied().collect();
     RgbImage::from_raw(width, height * rows.len() as u32, pixels).expect("rows of one size")
-}
-
-/// A name after that of the picture, which none of the others has.
-fn free_name(path: &Path, taken: &BTreeSet<String>) -> String {
-    let stem = match path.file_stem() {
-        Some(stem) if path.as_os_str() != STDIN => stem.to_string_lossy().into_owned(),
-        _ => "stdin".to_owned(),
-    };
-    let numbered = (2..).map(|number| format!("{stem}_{number}"));
-    let mut candidates = std::iter::once(stem.clone()).chain(numbered);
-    let is_free = |name: &String| name != SHEET && !taken.contains(name);
-    candidates.find(is_free).expect("numbers do not end")
 }

@@ -11,6 +11,7 @@ mod label_maps;
 mod mpi;
 mod predict;
 mod pretrained;
+mod segmentation;
 mod train;
 mod visualize;
 

@@ -10,7 +10,7 @@ use crate::attention::{BraConfig, FullAttentionConfig};
 use crate::classification::ImageClassifierConfig;
 use crate::data::soft_targets;
 use crate::models::BiFormerConfig;
-use crate::train::{Recipe, State};
+use crate::train::{Classification, Recipe, State, TrainBatch};
 use crate::{Error, Precision, Result, check_precision};
 
 /// How to measure.
@@ -91,11 +91,10 @@ pub fn train_step(
     let recipe = Recipe { model: model.to_owned(), batch_size, amp, ..Recipe::default() };
     let device = options.device.clone().autodiff();
     options.in_pool(|| {
-        let style = backbone.key_style();
-        let model = ImageClassifierConfig::new(backbone).init(&device);
+        let model = ImageClassifierConfig::new(backbone.clone()).init(&device);
         let classes = model.num_classes();
         let work = Work { costs: classifier_costs(&model, options.img_size), passes: 3 };
-        let mut state = State::new(model, &recipe, style);
+        let mut state = State::<Classification>::new(model, &recipe, &backbone);
         let images = random([batch_size, 3, height, width], &device);
         let labels: Vec<_> = (0..batch_size).map(|picture| picture % classes).collect();
         let targets = soft_targets(&labels, classes, recipe.smoothing, &[], [height, width]);
@@ -103,7 +102,8 @@ pub fn train_step(
         let targets = Tensor::from_data(targets, &device);
         measure(options, &work, stop, || {
             // The same batch again and again: a higher rate would soon leave the numbers.
-            state.step(images.clone(), targets.clone(), &recipe, recipe.warmup_lr);
+            let (images, targets) = (images.clone(), targets.clone());
+            state.step(TrainBatch { images, targets, tokens: None }, &recipe, recipe.warmup_lr);
             Ok(())
         })
     })?

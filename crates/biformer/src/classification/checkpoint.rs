@@ -87,14 +87,19 @@ pub fn load_classifier(
     options: &LoadOptions,
     device: &Device,
 ) -> Result<LoadedClassifier> {
-    let (weights, metadata) = match Pretrained::named(path) {
-        Some(pretrained) => pretrained.read()?,
-        None => {
-            let weights = read_state_dict_from(path, options.key.as_deref())?;
-            (weights, read_metadata(path).unwrap_or_default())
-        }
-    };
+    let (weights, metadata) = read_weights(path, options.key.as_deref())?;
     build(path, weights, &metadata, options, device)
+}
+
+/// Weights and metadata of a file, or of one of [`PRETRAINED`](super::PRETRAINED).
+pub(crate) fn read_weights(
+    path: &Path,
+    key: Option<&str>,
+) -> Result<(StateDict, BTreeMap<String, String>)> {
+    match Pretrained::named(path) {
+        Some(pretrained) => pretrained.read(),
+        None => Ok((read_state_dict_from(path, key)?, read_metadata(path).unwrap_or_default())),
+    }
 }
 
 /// The classifier of these weights; `path` is where they come from.

@@ -16,6 +16,7 @@ mod token_labeling;
 
 pub use accuracy::Accuracy;
 pub use annotate::{CELL, annotator_columns, weights_id, write_label_maps};
+pub(crate) use checkpoint::read_weights;
 pub use checkpoint::{
     ClassifierInfo, LoadOptions, LoadedClassifier, TokenParts, guess_model, load_classifier,
     save_classifier, save_classifier_half,

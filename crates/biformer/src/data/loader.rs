@@ -193,7 +193,12 @@ impl Iterator for Batches {
     type Item = Batch;
 
     fn next(&mut self) -> Option<Batch> {
-        let Loaded { samples, skipped, of } = self.0.next()?;
+        self.0.next().map(Batch::from)
+    }
+}
+
+impl From<Loaded<(usize, Sample)>> for Batch {
+    fn from(Loaded { samples, skipped, of }: Loaded<(usize, Sample)>) -> Self {
         let mut batch = Batch { skipped, of, ..Batch::default() };
         batch.pixels.reserve(samples.iter().map(|(_, sample)| sample.pixels.len()).sum());
         for (label, Sample { pixels, token_targets }) in samples {
@@ -201,7 +206,7 @@ impl Iterator for Batches {
             batch.token_targets.extend_from_slice(&token_targets);
             batch.labels.push(label);
         }
-        Some(batch)
+        batch
     }
 }
 

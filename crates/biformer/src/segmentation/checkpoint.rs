@@ -6,11 +6,13 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use serde::de::DeserializeOwned;
 
 use super::{
     DecodeHeadConfig, FcnHeadConfig, METHOD_NAMES, Segmentor, SegmentorConfig, SemanticFpnConfig,
     UperHeadConfig,
 };
+use crate::data::segmentation::{SegmentationSet, TestResize, voc_palette};
 use crate::models::{BiFormerConfig, MODEL_NAMES};
 use crate::weights::{
     StateDict, StateTensor, keys_and_shapes, load_state_dict, read_metadata, read_state_dict_from,
@@ -19,14 +21,19 @@ use crate::weights::{
 use crate::{Error, Result};
 
 /// What one needs to know of a segmentor to use it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SegmentorInfo {
     /// Its backbone, one of [`MODEL_NAMES`].
     pub model: String,
     /// One of [`METHOD_NAMES`].
     pub method: String,
-    /// Names of the classes, in the order of the logits; empty if the file does not say.
+    /// Names of the classes, in the order of the logits. If the file does not say, those of ADE20K where
+    /// there are as many, else numbers.
     pub classes: Vec<String>,
+    /// A colour for each class to draw with; if the file does not say, those of ADE20K or Pascal VOC.
+    pub palette: Vec<[u8; 3]>,
+    /// Size at which pictures are seen; if the file does not say, that of the official tests.
+    pub resize: TestResize,
 }
 
 /// How a checkpoint is to be read.
@@ -48,6 +55,8 @@ pub struct LoadSegmentorOptions {
 pub struct LoadedSegmentor {
     /// The segmentor.
     pub model: Segmentor,
+    /// What it consists of.
+    pub config: SegmentorConfig,
     /// How to use it.
     pub info: SegmentorInfo,
     /// Classes in the file, if the last layers were replaced.
@@ -96,22 +105,34 @@ pub fn load_segmentor(
     let model = load_state_dict(model, weights, style).map_err(|mismatch| {
         checkpoint_error(format!("does not fit {} on {name}: {mismatch}", config.method()))
     })?;
-    let classes = classes(&metadata, num_classes).map_err(checkpoint_error)?;
-    let info = SegmentorInfo { model: name, method: config.method().to_owned(), classes };
-    Ok(LoadedSegmentor { model, info, replaced_head })
+    let info = info(&metadata, name, config.method(), num_classes).map_err(checkpoint_error)?;
+    Ok(LoadedSegmentor { model, config, info, replaced_head })
+}
+
+/// Whether a file holds a segmentor. One that cannot be read holds none: loading it tells why.
+pub fn is_segmentor(path: &Path) -> bool {
+    let metadata = read_metadata(path).unwrap_or_default();
+    if metadata.contains_key("model") {
+        return metadata.contains_key("method");
+    }
+    let is_key = |key: &String| key.starts_with("decode_head.");
+    read_state_dict_from(path, None).is_ok_and(|weights| weights.keys().any(is_key))
 }
 
 /// Writes a segmentor as safetensors under official names, with what [`load_segmentor`] needs as
 /// metadata.
 pub fn save_segmentor(path: &Path, model: &Segmentor, info: &SegmentorInfo) -> Result<()> {
     let style = model.backbone.config.key_style();
-    let classes = serde_json::to_string(&info.classes).expect("names are JSON");
+    let json = |value| serde_json::Value::to_string(&value);
     let entries = [
         ("model", info.model.clone()),
         ("method", info.method.clone()),
         ("n_win", model.backbone.config.n_win.to_string()),
         ("num_classes", model.num_classes().to_string()),
-        ("classes", classes),
+        ("classes", json(info.classes.clone().into())),
+        ("palette", json(info.palette.iter().map(|color| color.to_vec()).collect())),
+        ("img_scale", json(info.resize.img_scale.to_vec().into())),
+        ("size_divisor", info.resize.size_divisor.to_string()),
     ];
     let metadata = entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     write_safetensors(path, &state_dict(&model.valid(), style), &metadata)
@@ -172,17 +193,58 @@ fn is_last_layer(key: &str) -> bool {
     key.contains("_head.conv_seg.")
 }
 
+/// What the metadata says of a segmentor, and what is likely where it says nothing.
+fn info(
+    metadata: &BTreeMap<String, String>,
+    model: String,
+    method: &str,
+    num_classes: usize,
+) -> Result<SegmentorInfo, String> {
+    let ade20k =
+        || SegmentationSet::built_in("ade20k").filter(|set| set.classes.len() == num_classes);
+    let classes = entry(metadata, "classes")?.filter(|names: &Vec<_>| names.len() == num_classes);
+    let palette = entry(metadata, "palette")?.filter(|colors: &Vec<_>| colors.len() == num_classes);
+    let official = match method {
+        "semantic_fpn" => TestResize::ALIGNED,
+        _ => TestResize::KEEP_RATIO,
+    };
+    let info = SegmentorInfo {
+        model,
+        method: method.to_owned(),
+        classes: classes.unwrap_or_else(|| match ade20k() {
+            Some(set) => set.classes,
+            None => (0..num_classes).map(|class| class.to_string()).collect(),
+        }),
+        palette: palette.unwrap_or_else(|| match ade20k() {
+            Some(set) => set.palette,
+            None => voc_palette(num_classes),
+        }),
+        resize: TestResize {
+            img_scale: entry(metadata, "img_scale")?.unwrap_or(official.img_scale),
+            size_divisor: entry(metadata, "size_divisor")?.unwrap_or(official.size_divisor),
+        },
+    };
+    let TestResize { img_scale, size_divisor } = info.resize;
+    if img_scale.iter().any(|side| !(1..=65_536).contains(side))
+        || !(1..=512).contains(&size_divisor)
+    {
+        return Err(format!("metadata: no size of pictures: {:?}", info.resize));
+    }
+    Ok(info)
+}
+
+/// A value in the metadata, if it is there.
+fn entry<T: DeserializeOwned>(
+    metadata: &BTreeMap<String, String>,
+    key: &str,
+) -> Result<Option<T>, String> {
+    let value = metadata.get(key).map(|json| serde_json::from_str(json)).transpose();
+    value.map_err(|error| format!("metadata `{key}`: {error}"))
+}
+
 /// Regions a side in the metadata, if it says: weights are the same for any number.
 fn n_win(metadata: &BTreeMap<String, String>) -> Result<Option<usize>, String> {
     let Some(text) = metadata.get("n_win") else { return Ok(None) };
     let number = text.parse().ok().filter(|n_win| (1..=1024).contains(n_win));
     number.map(Some).ok_or_else(|| format!("metadata `n_win` is no number up to 1024: `{text}`"))
-}
-
-/// The names in the metadata, if there are any.
-fn classes(metadata: &BTreeMap<String, String>, num_classes: usize) -> Result<Vec<String>, String> {
-    let Some(json) = metadata.get("classes") else { return Ok(Vec::new()) };
-    let classes: Vec<String> = serde_json::from_str(json)
-        .map_err(|error| format!("metadata `classes` is no list of names: {error}"))?;
-    Ok(if classes.len() == num_classes { classes } else { Vec::new() })
 }

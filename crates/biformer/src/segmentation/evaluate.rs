@@ -24,8 +24,18 @@ pub struct Segmented<'a> {
     pub prediction: &'a SegMap,
 }
 
-/// Runs `model` over the pictures of `loader`, at their own sizes; `observe` sees every one and may break
-/// off, which gives `None`.
+/// The pictures of a batch.
+#[derive(Debug, Clone)]
+pub struct SegmentedBatch<'a> {
+    /// Those of this process.
+    pub pictures: Vec<Segmented<'a>>,
+    /// How many all processes have.
+    pub of: usize,
+}
+
+/// Runs `model` over the pictures of `loader`, at their own sizes; `observe` sees those of every batch and
+/// may break off, which gives `None`. Processes that share the pictures make as many calls each, though a
+/// part of a batch may be empty.
 ///
 /// # Errors
 /// Those of [`segment`], or if a picture or its labels cannot be read.
@@ -35,7 +45,7 @@ pub fn evaluate(
     classes: usize,
     options: &Inference,
     device: &Device,
-    mut observe: impl FnMut(Segmented<'_>) -> ControlFlow<()>,
+    mut observe: impl FnMut(&SegmentedBatch<'_>) -> ControlFlow<()>,
 ) -> Result<Option<PixelConfusion>> {
     let mut confusion = PixelConfusion::new(classes);
     let read = |sample: &LabeledPicture, (image, truth): &(RgbImage, SegMap), _: &mut _| {
@@ -46,12 +56,16 @@ pub fn evaluate(
         if let Some((path, reason)) = batch.skipped.first() {
             return Err(Error::dataset(path, reason));
         }
-        for (path, image, truth) in &batch.samples {
-            let prediction = &segment(model, image, options, device)?;
+        let predict = |(_, image, _): &(_, _, _)| segment(model, image, options, device);
+        let predictions = batch.samples.iter().map(predict).collect::<Result<Vec<_>>>()?;
+        let samples = batch.samples.iter().zip(&predictions);
+        let pictures = samples.map(|((path, image, truth), prediction)| {
             confusion.update(prediction, truth);
-            if observe(Segmented { path, image, truth, prediction }).is_break() {
-                return Ok(None);
-            }
+            Segmented { path, image, truth, prediction }
+        });
+        let pictures = pictures.collect();
+        if observe(&SegmentedBatch { pictures, of: batch.of }).is_break() {
+            return Ok(None);
         }
     }
     Ok(Some(confusion))

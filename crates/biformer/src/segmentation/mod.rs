@@ -21,9 +21,10 @@ mod windows;
 pub use baseline::{majority_baseline, majority_class};
 pub use batch::batch_tensors;
 pub use checkpoint::{
-    LoadSegmentorOptions, LoadedSegmentor, SegmentorInfo, load_segmentor, save_segmentor,
+    LoadSegmentorOptions, LoadedSegmentor, SegmentorInfo, is_segmentor, load_segmentor,
+    save_segmentor,
 };
-pub use evaluate::{Segmented, evaluate};
+pub use evaluate::{Segmented, SegmentedBatch, evaluate};
 pub use fcn_head::{FcnHead, FcnHeadConfig};
 pub use inference::{Inference, MAX_WINDOW_PIXELS, segment};
 pub use loss::{

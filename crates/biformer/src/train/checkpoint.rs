@@ -8,7 +8,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::classification::Accuracy;
 use crate::weights::{StateDict, read_metadata, read_state_dict, write_safetensors};
 use crate::{Error, Result};
 
@@ -21,15 +20,16 @@ pub struct Progress {
     pub step: usize,
     /// Sum of the losses of the current epoch, weighted by pictures.
     pub loss_sum: f64,
-    /// Training accuracy in the current epoch.
-    pub accuracy: Accuracy,
+    /// Pictures of the current epoch.
+    pub images: usize,
+    /// Those that were right; of segmentation, the sum of the shares of their pixels.
+    pub hits: f64,
     /// Unreadable pictures in the current epoch.
     pub skipped: usize,
     /// Steps of the optimizer since the start of the run.
-    #[serde(default)]
     pub updates: usize,
-    /// Best validation accuracy so far, if there was a validation.
-    pub best_top1: Option<f64>,
+    /// Best [score](super::EpochMetrics::score) so far, if there was a validation.
+    pub best_score: Option<f64>,
     /// Time spent before, in seconds.
     pub seconds: f64,
 }
@@ -55,7 +55,12 @@ const PROGRESS: &str = "progress";
 impl Progress {
     /// Mean loss over the epoch so far.
     pub fn mean_loss(&self) -> f64 {
-        self.loss_sum / self.accuracy.images.max(1) as f64
+        self.loss_sum / self.images.max(1) as f64
+    }
+
+    /// Share of pictures, or of their pixels, that were right in the epoch so far.
+    pub fn accuracy(&self) -> f64 {
+        self.hits / self.images.max(1) as f64
     }
 }
 

@@ -7,23 +7,26 @@ use crate::visualize::{Chart, Curve, draw_charts};
 
 /// Loss, accuracy and learning rate over epochs.
 pub(super) fn draw_curves(metrics: &[EpochMetrics]) -> RgbImage {
-    let curve = |name, value: fn(&EpochMetrics) -> f64| Curve {
-        name,
-        points: metrics.iter().map(|epoch| (epoch.epoch, value(epoch))).collect(),
+    let points = |value: &dyn Fn(&EpochMetrics) -> f64| {
+        metrics.iter().map(|epoch| (epoch.epoch, value(epoch))).collect()
     };
+    let names: Vec<&str> = metrics[0].scores.named().iter().map(|(name, _)| *name).collect();
+    let legends: Vec<String> = names.iter().map(|name| name.replacen('_', " ", 1)).collect();
+    let mut losses = vec![Curve { name: "train", points: points(&|m| m.train_loss) }];
+    let mut accuracies = Vec::new();
+    for (i, (name, legend)) in names.iter().zip(&legends).enumerate() {
+        let points = points(&|m| m.scores.named()[i].1);
+        match *name {
+            "val_loss" => losses.push(Curve { name: "val", points }),
+            _ => accuracies.push(Curve { name: legend, points }),
+        }
+    }
     draw_charts(&[
+        Chart { title: "Loss", curves: losses },
+        Chart { title: "Accuracy", curves: accuracies },
         Chart {
-            title: "Loss",
-            curves: vec![curve("train", |m| m.train_loss), curve("val", |m| m.val_loss)],
+            title: "Learning rate",
+            curves: vec![Curve { name: "lr", points: points(&|m| m.lr) }],
         },
-        Chart {
-            title: "Accuracy",
-            curves: vec![
-                curve("train top1", |m| m.train_top1),
-                curve("val top1", |m| m.val_top1),
-                curve("val top5", |m| m.val_top5),
-            ],
-        },
-        Chart { title: "Learning rate", curves: vec![curve("lr", |m| m.lr)] },
     ])
 }

@@ -1,9 +1,8 @@
-//! Training of a classifier: epochs of steps, a validation and a checkpoint after each.
+//! Training: epochs of steps, a validation and a checkpoint after each.
 //!
 //! This is an engine of ours and not Burn's `SupervisedTraining`; ARCHITECTURE.md says why.
 
-use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -11,13 +10,13 @@ use biformer_ops::is_cpu;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use super::pictures::Pictures;
+use super::classify::Classification;
+use super::objective::{Counts, Objective, Validation};
 use super::processes::agree_on_start;
+use super::segment::Segmentation;
 use super::state::State;
 use super::tensorboard::EventLog;
-use super::{EpochMetrics, Progress, Recipe, RunFolder};
-use crate::classification::evaluate;
-use crate::data::Batch;
+use super::{EpochMetrics, Progress, Recipe, RunFolder, StepMetrics, Task};
 use crate::distributed::World;
 use crate::{Error, Result, check_option};
 
@@ -32,6 +31,9 @@ pub enum Event<'a> {
     ScaledLr { recipe_lr: f64, lr_base_size: usize, lr: f64, images: usize },
     /// The head of the initial checkpoint had another number of classes and is fresh.
     ReplacedHead { checkpoint_classes: usize, classes: usize },
+    /// A segmentor begins with the weights of a classifier: so many keys that both have, that are fresh
+    /// because the classifier lacks them, that only the classifier has.
+    InitializedBackbone { loaded: usize, fresh: usize, left_out: usize },
     /// The run goes on after this many complete epochs and steps.
     Resumed { epoch: usize, step: usize },
     /// A picture that cannot be decoded was left out.
@@ -44,33 +46,12 @@ pub enum Event<'a> {
     Epoch(&'a EpochMetrics),
 }
 
-/// Where training stands after a step.
-#[derive(Clone, Copy, Debug)]
-pub struct StepMetrics {
-    /// Counted from 1.
-    pub epoch: usize,
-    /// Epochs of the run.
-    pub epochs: usize,
-    /// Counted from 1, within the epoch.
-    pub step: usize,
-    /// Steps of an epoch.
-    pub steps: usize,
-    /// Mean over the epoch so far.
-    pub loss: f64,
-    /// Training accuracy over the epoch so far.
-    pub top1: f64,
-    /// Learning rate of the step.
-    pub lr: f64,
-    /// Training pictures a second in this epoch.
-    pub images_per_second: f64,
-}
-
 /// How a run ended.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // of the fields of the variants: their names say it
 pub enum Outcome {
     /// All epochs are done.
-    Finished { metrics: Vec<EpochMetrics>, best_top1: f64, seconds: f64 },
+    Finished { metrics: Vec<EpochMetrics>, best_score: f64, seconds: f64 },
     /// It was asked to stop and can be resumed from here.
     Interrupted { epoch: usize, step: usize },
 }
@@ -119,25 +100,39 @@ pub fn train_in(
             observe(event);
         }
     };
-    let pictures = Pictures::open(recipe, world.shard())?;
+    let train = match recipe.task {
+        Task::Classify => train_as::<Classification>,
+        Task::Segment => train_as::<Segmentation>,
+    };
+    train(world, folder, recipe, resume, device, stop, observe)
+}
+
+/// [`train_in`] with a recipe that is checked.
+fn train_as<T: Objective>(
+    world: &World,
+    folder: &RunFolder,
+    recipe: &Recipe,
+    resume: bool,
+    device: &Device,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Outcome> {
+    let objective = T::open(recipe, world.shard())?;
     let device = device.clone().autodiff();
     let images = recipe.batch_size * recipe.grad_accum_steps * world.size();
     let scaled = recipe.with_lr_for(images);
-    let run = Run { world, folder, recipe: &scaled, pictures, device, stop };
-    let mut state = State::start(&run, resume, observe)?;
+    let run = Run { world, folder, recipe: &scaled, objective, device, stop };
+    let mut state = State::<T>::start(&run, resume, observe)?;
     agree_on_start(&run, &state)?;
     if !resume && world.is_first() {
         folder.begin(recipe)?; // not before: a run that cannot start leaves no folder
     }
     let mut metrics = folder.read_metrics(state.progress.epoch)?;
-    let first_step = state.progress.epoch * run.pictures.steps(recipe) + state.progress.step + 1;
+    let first_step = state.progress.epoch * run.steps() + state.progress.step + 1;
     let mut events = EventLog::new(folder.root(), first_step);
-    observe(Event::Started {
-        train_images: run.pictures.train.samples.len(),
-        val_images: run.pictures.val.samples.len(),
-        classes: run.pictures.info.classes.len(),
-        parameters: state.model.num_params(),
-    });
+    let Counts { train_images, val_images, classes } = run.objective.counts();
+    let parameters = state.model.num_params();
+    observe(Event::Started { train_images, val_images, classes, parameters });
     if scaled.lr != recipe.lr {
         let Recipe { lr: recipe_lr, lr_base_size, .. } = *recipe;
         observe(Event::ScaledLr { recipe_lr, lr_base_size, lr: scaled.lr, images });
@@ -163,8 +158,8 @@ pub fn train_in(
         }
         observe(Event::Epoch(&epoch));
     }
-    let best_top1 = state.progress.best_top1.unwrap_or_default();
-    Ok(Outcome::Finished { metrics, best_top1, seconds: state.progress.seconds })
+    let best_score = state.progress.best_score.unwrap_or_default();
+    Ok(Outcome::Finished { metrics, best_score, seconds: state.progress.seconds })
 }
 
 /// What several processes need beside what [`Recipe::check`] asks for.
@@ -185,17 +180,22 @@ fn check_processes(world: &World, recipe: &Recipe, device: &Device) -> Result<()
 }
 
 /// What stays the same from step to step.
-pub(super) struct Run<'a> {
+pub(crate) struct Run<'a, T> {
     pub world: &'a World,
     pub folder: &'a RunFolder,
     pub recipe: &'a Recipe,
-    pub pictures: Pictures,
+    pub objective: T,
     /// With gradients.
     pub device: Device,
     stop: &'a AtomicBool,
 }
 
-impl Run<'_> {
+impl<T: Objective> Run<'_, T> {
+    /// Steps of the optimizer in an epoch.
+    fn steps(&self) -> usize {
+        self.objective.batches(self.recipe).div_ceil(self.recipe.grad_accum_steps)
+    }
+
     /// Whether any process was asked to stop; all must ask at the same time.
     pub fn is_stopped(&self) -> bool {
         self.world.any(self.stop.load(Ordering::Relaxed))
@@ -204,18 +204,16 @@ impl Run<'_> {
 
 /// The steps of one epoch, from where the state stands; the speed in pictures a second, or
 /// `None` if it was asked to stop.
-fn train_epoch(
-    state: &mut State,
-    run: &Run<'_>,
+fn train_epoch<T: Objective>(
+    state: &mut State<T>,
+    run: &Run<'_, T>,
     events: &mut EventLog,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<f64>> {
-    let Run { recipe, pictures, .. } = run;
+    let Run { recipe, objective, .. } = run;
     let Progress { epoch, step: first, .. } = state.progress;
-    let steps = pictures.steps(recipe);
-    let transform = pictures.transform(recipe);
-    let mut batches =
-        pictures.train.clone().epoch(epoch, first * recipe.grad_accum_steps, transform);
+    let steps = run.steps();
+    let mut batches = objective.load(recipe, epoch, first * recipe.grad_accum_steps);
     let start = Instant::now();
     let mut images = 0;
     for step in first..steps {
@@ -225,7 +223,7 @@ fn train_epoch(
             return Ok(None);
         }
         let progress = &state.progress;
-        let seen = progress.accuracy.images - before.accuracy.images;
+        let seen = progress.images - before.images;
         if seen > 0 && run.world.is_first() {
             let loss = (progress.loss_sum - before.loss_sum) / seen as f64;
             events.write_step(epoch * steps + step + 1, loss, lr)?;
@@ -237,7 +235,7 @@ fn train_epoch(
             step: step + 1,
             steps,
             loss: progress.mean_loss(),
-            top1: progress.accuracy.top1(),
+            accuracy: progress.accuracy(),
             lr,
             images_per_second: images as f64 / start.elapsed().as_secs_f64(),
         }));
@@ -249,54 +247,37 @@ fn train_epoch(
 }
 
 /// The metrics of the epoch, all but the speed, or `None` if it was asked to stop.
-fn validate(
-    state: &State,
-    run: &Run<'_>,
+fn validate<T: Objective>(
+    state: &State<T>,
+    run: &Run<'_, T>,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<EpochMetrics>> {
-    let Run { recipe, pictures, device, .. } = run;
-    let mut images = 0;
-    let of = pictures.val.samples.len();
-    let (model, device) = (state.averaged().for_inference(), device.clone().inner());
-    let Some(val) =
-        evaluate(&model, pictures.val.clone(), pictures.info.transform, &device, |batch| {
-            report_skipped(batch, observe);
-            images += batch.of;
-            observe(Event::Validated { images, of });
-            if run.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-    else {
+    let progress = state.progress;
+    let found = T::validate(run, state.averaged(), progress.accuracy(), observe)?;
+    let Some(Validation { scores, images, skipped }) = found else {
         return Ok(None);
     };
-    let val = val.over(run.world);
-    let progress = state.progress;
-    let steps = pictures.steps(recipe);
-    if !val.loss.is_finite() {
+    let steps = run.steps();
+    let lr = run.recipe.lr_at(progress.epoch, steps - 1, steps);
+    if let Some((name, value)) = scores.named().into_iter().find(|(_, value)| !value.is_finite()) {
         // Nothing of this epoch may be saved over what is good.
-        return Err(state.diverged(
-            "validation loss",
-            val.loss,
-            recipe.lr_at(progress.epoch, steps - 1, steps),
-            run,
-        ));
+        return Err(state.diverged(name, value, lr, run));
     }
     Ok(Some(EpochMetrics {
         epoch: progress.epoch + 1,
         train_loss: progress.mean_loss(),
-        train_top1: progress.accuracy.top1(),
-        val_loss: val.loss,
-        val_top1: val.accuracy.top1(),
-        val_top5: val.accuracy.top5(),
-        lr: recipe.lr_at(progress.epoch, steps - 1, steps),
+        scores,
+        lr,
         images_per_second: 0.0,
         seconds: 0.0,
-        skipped: progress.skipped + val.skipped,
-        val_images: val.accuracy.images,
+        skipped: progress.skipped + skipped,
+        val_images: images,
     }))
 }
 
-pub(super) fn report_skipped(batch: &Batch, observe: &mut dyn FnMut(Event<'_>)) {
-    for (path, reason) in &batch.skipped {
+/// Tells which pictures were left out.
+pub(super) fn report_skipped(skipped: &[(PathBuf, String)], observe: &mut dyn FnMut(Event<'_>)) {
+    for (path, reason) in skipped {
         observe(Event::Skipped { path, reason });
     }
 }

@@ -22,6 +22,7 @@ impl LayerDecay {
 
     /// The layer of the parameter with this official key.
     pub fn layer(&self, key: &str) -> usize {
+        let key = key.strip_prefix("backbone.").unwrap_or(key); // as segmentors have it
         let before = |stage: usize| 1 + self.depths[..stage].iter().sum::<usize>();
         let mut numbers = key.split('.').filter_map(|part| part.parse::<usize>().ok());
         let mut next = |limit: usize| numbers.next().filter(|&number| number < limit);
@@ -56,6 +57,8 @@ mod tests {
             ("stages.3.0.attn.proj.weight", 7),
             ("norm.weight", 8),
             ("head.bias", 8),
+            ("backbone.stages.2.2.mlp.3.weight", 6),
+            ("decode_head.conv_seg.weight", 8),
         ] {
             assert_eq!(decay.layer(key), layer, "{key}");
             assert_eq!(decay.scale(key), 0.5f64.powi(8 - layer as i32), "{key}");

@@ -6,11 +6,13 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 
 use super::engine::Run;
+use super::objective::Objective;
 use super::state::State;
 use super::{Checkpoint, NamedGradients, Recipe};
 use crate::Result;
-use crate::data::DataLoader;
+use crate::data::{Loaded, Shard};
 use crate::distributed::World;
+use crate::layers::BatchPart;
 use crate::weights::{KeyStyle, map_flat, visit_flat};
 
 /// Numbers that are added up in one call, 16 MB: more calls wait for each other, and fewer need
@@ -44,12 +46,41 @@ pub(super) fn average_statistics<M: Module>(
     map_flat(module, style, replace).train()
 }
 
+/// What layers must know of a training batch that `world` shares, of `readable` pictures in all;
+/// `None` in one process alone.
+pub(super) fn part<S>(
+    batch: &Loaded<S>,
+    recipe: &Recipe,
+    readable: usize,
+    world: &World,
+) -> Option<BatchPart> {
+    let sync_bn = world.reducer()?;
+    let sync_bn = recipe.sync_bn.then_some(sync_bn);
+    Some(match batch.samples.len() {
+        0 => BatchPart { places: vec![0], of: 1, readable, is_empty: true, sync_bn },
+        _ => {
+            let (places, of) = places(batch, world.shard());
+            BatchPart { places, of, readable, is_empty: false, sync_bn }
+        }
+    })
+}
+
+/// The places of the pictures in the whole batch, and how many that has. A picture that could not
+/// be read leaves no gap: the others move up, as if all shards lacked as many.
+pub(super) fn places<S>(batch: &Loaded<S>, shard: Shard) -> (Vec<usize>, usize) {
+    let of = match batch.skipped.len() {
+        0 => batch.of,
+        _ => batch.samples.len() * shard.size,
+    };
+    (shard.places(of), of)
+}
+
 /// Makes sure that all processes start alike.
 ///
 /// # Errors
 /// [`Error::Processes`](crate::Error::Processes) with what they have not in common.
-pub(super) fn agree_on_start(run: &Run<'_>, state: &State) -> Result<()> {
-    let Run { world, recipe, pictures, .. } = run;
+pub(super) fn agree_on_start<T: Objective>(run: &Run<'_, T>, state: &State<T>) -> Result<()> {
+    let Run { world, recipe, objective, .. } = run;
     if world.size() == 1 {
         return Ok(()); // without work
     }
@@ -58,24 +89,19 @@ pub(super) fn agree_on_start(run: &Run<'_>, state: &State) -> Result<()> {
         data: None,
         initial_checkpoint: None,
         token_label_data: None,
+        dataset: None,
         ..(*recipe).clone()
     };
-    let samples = |loader: &DataLoader| -> Vec<_> {
-        let names =
-            loader.samples.iter().map(|(picture, class)| (picture.path().file_name(), *class));
-        names.map(|(name, class)| (name.map(ToOwned::to_owned), class)).collect()
-    };
-    let pictures = [samples(&pictures.train), samples(&pictures.val)];
     let Checkpoint { progress, model, .. } = state.checkpoint();
     let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>();
     let weights: Vec<_> = model.into_values().map(|tensor| bits(tensor.data)).collect();
     world.agree("recipe", hash(&format!("{recipe:?}")))?;
-    world.agree("files and classes in their data folders", hash(&pictures))?;
+    world.agree("files and classes in their data folders", objective.fingerprint())?;
     world.agree("place to go on from", hash(&(progress.epoch, progress.step)))?;
     world.agree("weights to start from", hash(&weights))
 }
 
-fn hash(value: &impl Hash) -> u64 {
+pub(super) fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()

@@ -1,33 +1,33 @@
 //! A training recipe: everything a run depends on beside the pictures.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use super::{AdamWOptions, CosineSchedule};
-use crate::classification::TokenParts;
-use crate::data::{
-    ErasingMode, Filter, Mixup, MixupMode, RandAugment, RandomErasing, TrainTransform,
-};
-use crate::files::write_atomically;
-use crate::{Error, Precision, Result};
+use super::{LrPolicy, Task};
+use crate::data::{ErasingMode, MixupMode};
 
 /// Pixels along a token of the last stage.
 pub(super) const STRIDE: usize = 32;
 
 /// `aa` where there is no RandAugment.
-const NO_POLICY: &str = "none";
+pub(super) const NO_POLICY: &str = "none";
 
-/// A recipe, written as TOML with timm's names. Missing keys take the defaults, which train
-/// `biformer_nano` on small pictures; unknown keys are errors.
+/// A recipe, written as TOML with timm's names, for segmentation with mmsegmentation's. Missing keys take
+/// the defaults, which train `biformer_nano` on small pictures; unknown keys are errors, and so are keys of
+/// another task than that of the recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
+    /// What is learnt.
+    pub task: Task,
     /// One of [`MODEL_NAMES`](crate::models::MODEL_NAMES).
     pub model: String,
-    /// Data set in ImageFolder layout with `train` and `val`; usually given on the command line.
+    /// Data set in ImageFolder layout with `train` and `val`, or the folder of a
+    /// [`SegmentationSet`](crate::data::segmentation::SegmentationSet); usually given on the command line.
     pub data: Option<PathBuf>,
-    /// Checkpoint to start from; its head is replaced if the classes differ in number.
+    /// Checkpoint to start from; its head is replaced if the classes differ in number. A segmentor may begin
+    /// with the weights of a classifier.
     pub initial_checkpoint: Option<PathBuf>,
     /// Side of the square pictures that the model sees.
     pub img_size: usize,
@@ -127,11 +127,49 @@ pub struct Recipe {
     pub cls_weight: f64,
     /// Whether MixToken mixes the pictures of a batch, with token labeling.
     pub mix_token: bool,
+    /// Definition of the data set of segmentation: the name of one that is built in, or a file; without it
+    /// the `dataset.toml` in the data folder.
+    pub dataset: Option<String>,
+    /// One of [`METHOD_NAMES`](crate::segmentation::METHOD_NAMES).
+    pub method: String,
+    /// Channels of the levels of the pyramid of `semantic_fpn`.
+    pub neck_channels: usize,
+    /// Channels of the head.
+    pub head_channels: usize,
+    /// Channels of the auxiliary head of `upernet`.
+    pub aux_channels: usize,
+    /// Side of the squares that are cut out of training pictures.
+    pub crop_size: usize,
+    /// The sides that pictures are resized to fit, the greater one for the longer side.
+    #[serde(deserialize_with = "pair")]
+    pub img_scale: [u32; 2],
+    /// Least and greatest factor of `img_scale` in training.
+    #[serde(deserialize_with = "pair")]
+    pub ratio_range: [f64; 2],
+    /// Pieces are drawn anew until no class has this share of their pixels or more; 1 turns that off.
+    pub cat_max_ratio: f64,
+    /// Whether brightness, contrast, saturation and hue of training pictures change.
+    pub photo_metric_distortion: bool,
+    /// Pictures are stretched to multiples of this in validation; 1 changes nothing.
+    pub size_divisor: u32,
+    /// Steps of the optimizer of segmentation.
+    pub max_iters: usize,
+    /// Steps from one validation to the next; each such part is an epoch of the run.
+    pub val_interval: usize,
+    /// How the learning rate of segmentation falls.
+    pub lr_policy: LrPolicy,
+    /// Exponent of the policy `poly`.
+    pub power: f64,
+    /// Steps of the linear warm-up of segmentation.
+    pub warmup_iters: usize,
+    /// Share of the regular learning rate that warm-up begins with.
+    pub warmup_ratio: f64,
 }
 
 impl Default for Recipe {
     fn default() -> Self {
         Self {
+            task: Task::Classify,
             model: "biformer_nano".to_owned(),
             data: None,
             initial_checkpoint: None,
@@ -181,145 +219,46 @@ impl Default for Recipe {
             dense_weight: 0.5,
             cls_weight: 1.0,
             mix_token: true,
+            dataset: None,
+            method: "semantic_fpn".to_owned(),
+            neck_channels: 128,
+            head_channels: 64,
+            aux_channels: 64,
+            crop_size: 256,
+            img_scale: [1024, 256],
+            ratio_range: [0.5, 2.0],
+            cat_max_ratio: 0.75,
+            photo_metric_distortion: true,
+            size_divisor: 32,
+            max_iters: 2000,
+            val_interval: 200,
+            lr_policy: LrPolicy::Poly,
+            power: 1.0,
+            warmup_iters: 100,
+            warmup_ratio: 1e-3,
         }
     }
 }
 
 impl Recipe {
-    /// Reads and checks a recipe.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] with line and key of what is wrong.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
-        let recipe = Self::parse(&text).map_err(|reason| Error::recipe(path, reason))?;
-        match recipe.check() {
-            Ok(()) => Ok(recipe),
-            Err(Error::Option { option, reason }) => {
-                let place = line_of(&text, option).map(|line| format!("line {line}, "));
-                let place = place.unwrap_or_default();
-                Err(Error::recipe(path, format!("{place}`{option}`: {reason}")))
-            }
-            Err(error) => Err(error),
+    /// The built-in recipe for segmentation: what of the defaults is too much for dense tasks is smaller.
+    pub fn segmentation() -> Self {
+        Self {
+            task: Task::Segment,
+            batch_size: 8,
+            lr: 1e-3,
+            min_lr: 0.0,
+            weight_decay: 0.01,
+            ..Self::default()
         }
-    }
-
-    /// Parses TOML without checking ranges.
-    ///
-    /// # Errors
-    /// Line and key of what is wrong.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
-    }
-
-    /// Writes the recipe with every value.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let text = toml::to_string(self).expect("a recipe is TOML");
-        write_atomically(path, |file| std::io::Write::write_all(file, text.as_bytes()))
-    }
-
-    /// The learning rate of a step, of `steps` in the epoch; steps and epochs count from 0.
-    pub fn lr_at(&self, epoch: usize, step: usize, steps: usize) -> f64 {
-        let t = match self.sched_on_updates {
-            true => epoch as f64 + step as f64 / steps as f64,
-            false => epoch as f64,
-        };
-        self.schedule().lr_at(t)
-    }
-
-    /// The recipe with the learning rates of a step of `images`, see
-    /// [`lr_base_size`](Self::lr_base_size). The rates before and after may not exceed the rate between.
-    pub fn with_lr_for(&self, images: usize) -> Self {
-        let lr = match self.lr_base_size {
-            0 => self.lr,
-            base => self.lr * images as f64 / base as f64,
-        };
-        let (min_lr, warmup_lr) = (self.min_lr.min(lr), self.warmup_lr.min(lr));
-        Self { lr, min_lr, warmup_lr, lr_base_size: 0, ..self.clone() }
-    }
-
-    /// Passes over the training pictures in all.
-    pub fn total_epochs(&self) -> usize {
-        self.epochs + self.cooldown_epochs
-    }
-
-    /// The schedule in epochs.
-    pub fn schedule(&self) -> CosineSchedule {
-        CosineSchedule {
-            lr: self.lr,
-            min_lr: self.min_lr,
-            warmup_lr: self.warmup_lr,
-            warmup_epochs: self.warmup_epochs,
-            epochs: self.epochs as f64,
-        }
-    }
-
-    /// What is done to each training picture.
-    ///
-    /// # Errors
-    /// [`Error::Option`] if `aa` is no policy.
-    pub fn train_transform(&self) -> Result<TrainTransform> {
-        let auto_augment = match self.aa.as_str() {
-            NO_POLICY => None,
-            // As the official code: the filter of the crop serves RandAugment too.
-            policy => Some(RandAugment { interpolation: Some(Filter::Bicubic), ..policy.parse()? }),
-        };
-        let Self { reprob: prob, remode: mode, recount: count, .. } = *self;
-        Ok(TrainTransform {
-            scale: self.scale.into(),
-            ratio: self.ratio.into(),
-            hflip: self.hflip,
-            auto_augment,
-            color_jitter: self.color_jitter,
-            random_erasing: (prob > 0.0).then_some(RandomErasing { prob, mode, count }),
-            ..TrainTransform::new(self.img_size)
-        })
-    }
-
-    /// Mixup and CutMix in `epoch`, counted from 0, if anything is mixed.
-    pub fn mixup_in(&self, epoch: usize) -> Option<Mixup> {
-        let mixup = Mixup {
-            mixup_alpha: self.mixup,
-            cutmix_alpha: self.cutmix,
-            prob: self.mixup_prob,
-            switch_prob: self.mixup_switch_prob,
-            mode: self.mixup_mode,
-        };
-        let is_off = self.mixup_off_epoch > 0 && epoch >= self.mixup_off_epoch;
-        (mixup.is_active() && !is_off).then_some(mixup)
-    }
-
-    /// Rows and columns of the tokens of the last stage.
-    pub fn token_grid(&self) -> [usize; 2] {
-        [self.img_size / STRIDE; 2]
-    }
-
-    /// What the classifier has beside backbone and head.
-    pub fn token_parts(&self) -> TokenParts {
-        TokenParts { class_blocks: self.class_blocks, aux_head: self.token_label }
-    }
-
-    /// What products of forward and backward passes are rounded to, see [`amp`](Self::amp).
-    pub fn precision(&self) -> Precision {
-        if self.amp { Precision::Bf16 } else { Precision::F32 }
-    }
-
-    /// The options of the optimizer.
-    pub fn optimizer(&self) -> AdamWOptions {
-        AdamWOptions { betas: self.opt_betas, eps: self.opt_eps, weight_decay: self.weight_decay }
     }
 }
 
 /// Two numbers; of an array, serde would drop the third.
-fn pair<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 2], D::Error> {
+fn pair<'de, D: Deserializer<'de>, N: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<[N; 2], D::Error> {
     let numbers = Vec::deserialize(deserializer)?;
     let length = numbers.len();
-    numbers.try_into().map_err(|_: Vec<f64>| D::Error::invalid_length(length, &"two numbers"))
-}
-
-/// The line, from 1, that sets `key`.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let sets_key = |line: &str| line.split('=').next().is_some_and(|left| left.trim() == key);
-    text.lines().position(sets_key).map(|index| index + 1)
+    numbers.try_into().map_err(|_: Vec<N>| D::Error::invalid_length(length, &"two numbers"))
 }

@@ -3,40 +3,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use super::Recipe;
 use super::curves::draw_curves;
-use crate::files::write_atomically;
+use super::{EpochMetrics, Recipe};
+use crate::files::{write_atomically, write_csv};
 use crate::visualize::write_png;
 use crate::{Error, Result};
-
-/// One line of `results.csv` and `metrics.jsonl`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochMetrics {
-    /// Counted from 1.
-    pub epoch: usize,
-    /// Mean over the epoch, with label smoothing.
-    pub train_loss: f64,
-    /// Accuracy on the augmented pictures of the epoch.
-    pub train_top1: f64,
-    /// Mean on the validation set, without label smoothing.
-    pub val_loss: f64,
-    /// Accuracy on the validation set.
-    pub val_top1: f64,
-    /// Share of validation pictures with their class among the five best.
-    pub val_top5: f64,
-    /// Learning rate of the last step.
-    pub lr: f64,
-    /// Training pictures a second, validation aside.
-    pub images_per_second: f64,
-    /// Time since the start of the run.
-    pub seconds: f64,
-    /// Unreadable pictures in training and validation.
-    pub skipped: usize,
-    /// Pictures that the validation saw.
-    pub val_images: usize,
-}
 
 /// The files of a run.
 #[derive(Clone, Debug)]
@@ -99,7 +70,7 @@ impl RunFolder {
         self.root.join("last.safetensors")
     }
 
-    /// Weights of the epoch with the best validation accuracy.
+    /// Weights of the epoch with the best [score](EpochMetrics::score).
     pub fn best(&self) -> PathBuf {
         self.root.join("best.safetensors")
     }
@@ -131,30 +102,12 @@ impl RunFolder {
             }
             Ok(())
         })?;
-        write_atomically(&self.root.join("results.csv"), |file| {
-            writeln!(
-                file,
-                "epoch,train_loss,train_top1,val_loss,val_top1,val_top5,lr,images_per_second,\
-                 seconds,skipped,val_images"
-            )?;
-            for m in metrics {
-                writeln!(
-                    file,
-                    "{},{:.5},{:.4},{:.5},{:.4},{:.4},{:.3e},{:.1},{:.1},{},{}",
-                    m.epoch,
-                    m.train_loss,
-                    m.train_top1,
-                    m.val_loss,
-                    m.val_top1,
-                    m.val_top5,
-                    m.lr,
-                    m.images_per_second,
-                    m.seconds,
-                    m.skipped,
-                    m.val_images
-                )?;
-            }
-            Ok(())
+        write_csv(&self.root.join("results.csv"), |csv| {
+            let Some(first) = metrics.first() else { return Ok(()) };
+            csv.write_record(first.columns().iter().map(|(name, _)| *name))?;
+            metrics.iter().try_for_each(|epoch| {
+                csv.write_record(epoch.columns().iter().map(|(_, value)| value))
+            })
         })?;
         if metrics.is_empty() {
             return Ok(());

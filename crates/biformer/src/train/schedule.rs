@@ -1,8 +1,11 @@
 //! Learning rate over time, as timm and mmcv compute it.
 
 use std::f64::consts::PI;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
 
 /// timm's `CosineLRScheduler`: linear warm-up, then a half cosine, then the minimum.
 ///
@@ -36,14 +39,41 @@ impl CosineSchedule {
     }
 }
 
-/// mmcv's `PolyLrUpdaterHook` with linear warm-up, by iteration (UperNet's schedule).
+/// How the learning rate falls by iterations, mmcv's `lr_config.policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LrPolicy {
+    /// A power of the share that is left (`PolyLrUpdaterHook`).
+    Poly,
+    /// Half a cosine (`CosineAnnealingLrUpdaterHook`).
+    Cosine,
+}
+
+impl FromStr for LrPolicy {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "poly" => Ok(Self::Poly),
+            "cosine" => Ok(Self::Cosine),
+            _ => {
+                let reason = format!("must be `poly` or `cosine`, got `{text}`");
+                Err(Error::option("lr_policy", reason))
+            }
+        }
+    }
+}
+
+/// mmcv's schedules by iteration, with linear warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PolySchedule {
+pub struct IterSchedule {
+    /// How the rate falls.
+    pub policy: LrPolicy,
     /// Learning rate at the start, warm-up aside.
     pub lr: f64,
     /// Learning rate at the end.
     pub min_lr: f64,
-    /// Exponent; 1 is a straight line.
+    /// Exponent of [`LrPolicy::Poly`]; 1 is a straight line.
     pub power: f64,
     /// Length of the schedule.
     pub max_iters: f64,
@@ -53,15 +83,42 @@ pub struct PolySchedule {
     pub warmup_ratio: f64,
 }
 
-impl PolySchedule {
+impl IterSchedule {
     /// The learning rate of iteration `t`.
     pub fn lr_at(&self, t: f64) -> f64 {
-        let progress = (1.0 - t / self.max_iters).max(0.0);
-        let regular = (self.lr - self.min_lr) * progress.powf(self.power) + self.min_lr;
+        let done = (t / self.max_iters).min(1.0);
+        let share = match self.policy {
+            LrPolicy::Poly => (1.0 - done).powf(self.power),
+            LrPolicy::Cosine => 0.5 * (1.0 + (PI * done).cos()),
+        };
+        let regular = (self.lr - self.min_lr) * share + self.min_lr;
         if t < self.warmup_iters {
             regular * (1.0 - (1.0 - t / self.warmup_iters) * (1.0 - self.warmup_ratio))
         } else {
             regular
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ends and the middle, by hand; `train_schedules` has mmcv's own numbers of the other policy.
+    #[test]
+    fn the_cosine_begins_at_the_rate_and_ends_at_its_least() {
+        let schedule = IterSchedule {
+            policy: LrPolicy::Cosine,
+            lr: 2e-4,
+            min_lr: 2e-12,
+            power: 1.0,
+            max_iters: 80_000.0,
+            warmup_iters: 1000.0,
+            warmup_ratio: 0.1,
+        };
+        for (t, expected) in [(0.0, 2e-5), (40_000.0, 1e-4 + 1e-12), (80_000.0, 2e-12)] {
+            let found = schedule.lr_at(t);
+            assert!((found - expected).abs() < 1e-9 * 2e-4, "{found} at {t}, expected {expected}");
         }
     }
 }

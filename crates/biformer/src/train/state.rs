@@ -8,65 +8,38 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::engine::{Event, Run, report_skipped};
-use super::pictures::TrainBatch;
-use super::processes::{average_statistics, sum_gradients};
+use super::objective::{Loss, Objective};
+use super::processes::{average_statistics, part, sum_gradients};
 use super::{
     AdamW, Checkpoint, EpochMetrics, LayerDecay, ModelEma, NamedGradients, Outcome, Progress,
     Recipe, ema_decay,
 };
-use crate::classification::{
-    Accuracy, ImageClassifier, ImageClassifierConfig, LoadOptions, TokenParts, load_classifier,
-    save_classifier, soft_target_cross_entropy, token_label_loss,
-};
-use crate::data::Batches;
+use crate::data::Loaded;
 use crate::layers::with_batch_part;
 use crate::models::BiFormerConfig;
 use crate::weights::{KeyStyle, load_state_dict, state_dict};
 use crate::{Error, Precision, Result};
 
 /// A run between two steps.
-pub(crate) struct State {
-    pub(super) model: ImageClassifier,
+pub(crate) struct State<T: Objective> {
+    pub(super) model: T::Model,
     optimizer: AdamW,
-    ema: Option<ModelEma<ImageClassifier>>,
+    ema: Option<ModelEma<T::Model>>,
     pub(super) progress: Progress,
     style: KeyStyle,
 }
 
-impl State {
+impl<T: Objective> State<T> {
     pub(super) fn start(
-        run: &Run<'_>,
+        run: &Run<'_, T>,
         resume: bool,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Self> {
-        let Run { folder, recipe, pictures, device, .. } = run;
-        let backbone =
-            BiFormerConfig::from_name(&recipe.model)?.with_drop_path_rate(recipe.drop_path);
-        let style = backbone.key_style();
-        let classes = pictures.info.classes.len();
+        let Run { folder, recipe, objective, device, .. } = run;
+        let backbone = BiFormerConfig::from_name(&recipe.model)?;
         device.seed(recipe.seed);
-        let model = match &recipe.initial_checkpoint {
-            Some(path) => {
-                let options = LoadOptions {
-                    model: Some(recipe.model.clone()),
-                    num_classes: Some(classes),
-                    drop_path: recipe.drop_path,
-                    token_parts: Some(recipe.token_parts()),
-                    ..LoadOptions::default()
-                };
-                let loaded = load_classifier(path, &options, device)?;
-                if let Some(checkpoint_classes) = loaded.replaced_head {
-                    observe(Event::ReplacedHead { checkpoint_classes, classes });
-                }
-                loaded.model
-            }
-            None => {
-                let TokenParts { class_blocks, aux_head } = recipe.token_parts();
-                let num_classes = classes;
-                ImageClassifierConfig { backbone, num_classes, class_blocks, aux_head }.init(device)
-            }
-        };
-        let mut state = Self::new(model, recipe, style);
+        let model = objective.model(recipe, device, observe)?;
+        let mut state = Self::new(model, recipe, &backbone);
         if resume && folder.checkpoint().exists() {
             state = state.resume(&folder.checkpoint(), device)?;
             let Progress { epoch, step, .. } = state.progress;
@@ -75,10 +48,11 @@ impl State {
         Ok(state)
     }
 
-    /// Before the first step.
-    pub(crate) fn new(model: ImageClassifier, recipe: &Recipe, style: KeyStyle) -> Self {
+    /// Before the first step; `backbone` is that of the model.
+    pub(crate) fn new(model: T::Model, recipe: &Recipe, backbone: &BiFormerConfig) -> Self {
         draw_weights(&model);
-        let layers = LayerDecay { decay: recipe.layer_decay, depths: model.backbone.config.depths };
+        let style = backbone.key_style();
+        let layers = LayerDecay { decay: recipe.layer_decay, depths: backbone.depths };
         let layers = (layers.decay < 1.0).then_some(layers);
         let optimizer = AdamW::new(&recipe.optimizer(), style).with_layer_decay(layers);
         let ema = recipe.model_ema.then(|| ModelEma::new(model.valid(), style));
@@ -101,26 +75,26 @@ impl State {
     }
 
     /// The model to evaluate and to save: the average, if there is one.
-    pub(super) fn averaged(&self) -> ImageClassifier {
+    pub(super) fn averaged(&self) -> T::Model {
         self.ema.as_ref().map_or_else(|| self.model.valid(), |ema| ema.module.clone())
     }
 
     /// Saves the weights of the epoch, and moves on to the next.
-    pub(super) fn finish_epoch(&mut self, run: &Run<'_>, epoch: &EpochMetrics) -> Result<()> {
-        let best = self.progress.best_top1;
+    pub(super) fn finish_epoch(&mut self, run: &Run<'_, T>, epoch: &EpochMetrics) -> Result<()> {
+        let (best, score) = (self.progress.best_score, epoch.score());
         if run.world.is_first() {
             let model = self.averaged();
-            save_classifier(&run.folder.last(), &model, &run.pictures.info)?;
+            run.objective.save(&run.folder.last(), &model)?;
             // Before the checkpoint: a run killed between the two repeats the epoch and writes it again.
             // Of a resumed run, `best` has been through JSON, which may have moved its last bit.
-            if best.is_none_or(|best| epoch.val_top1 > best + 1e-9) {
-                save_classifier(&run.folder.best(), &model, &run.pictures.info)?;
+            if best.is_none_or(|best| score > best + 1e-9) {
+                run.objective.save(&run.folder.best(), &model)?;
             }
         }
         self.progress = Progress {
             epoch: epoch.epoch,
             updates: self.progress.updates,
-            best_top1: Some(best.map_or(epoch.val_top1, |best| best.max(epoch.val_top1))),
+            best_score: Some(best.map_or(score, |best| best.max(score))),
             seconds: epoch.seconds,
             ..Progress::default()
         };
@@ -128,7 +102,7 @@ impl State {
     }
 
     /// Saves where the run stands.
-    pub(super) fn interrupt(mut self, run: &Run<'_>, seconds: f64) -> Result<Outcome> {
+    pub(super) fn interrupt(mut self, run: &Run<'_, T>, seconds: f64) -> Result<Outcome> {
         self.progress.seconds = seconds;
         if run.world.is_first() {
             self.checkpoint().write(&run.folder.checkpoint())?;
@@ -151,12 +125,12 @@ impl State {
     /// between two of them, nothing has changed: the step is taken again on resume.
     pub(super) fn update(
         &mut self,
-        run: &Run<'_>,
-        batches: &mut Batches,
+        run: &Run<'_, T>,
+        batches: &mut impl Iterator<Item = Loaded<T::Sample>>,
         lr: f64,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<ControlFlow<()>> {
-        let Run { world, recipe, pictures, device, .. } = run;
+        let Run { world, recipe, objective, device, .. } = run;
         let (before, mut progress) = (self.model.valid(), self.progress);
         let mut gradients = NamedGradients::default();
         let (mut images, mut own_images) = (0, 0);
@@ -166,35 +140,32 @@ impl State {
                 self.model = before.train(); // forward passes have moved running statistics
                 return Ok(ControlFlow::Break(()));
             }
-            report_skipped(&batch, observe);
-            let own = batch.labels.len();
+            report_skipped(&batch.skipped, observe);
+            let own = batch.samples.len();
             let [count, skipped] = world.count([own, batch.skipped.len()]);
             progress.skipped += skipped;
             if count == 0 {
                 continue;
             }
             // Each batch has its own seed, so that a resumed run draws the same numbers.
-            let seed = 1 + progress.epoch * pictures.train.batches() + number;
+            let seed = 1 + progress.epoch * objective.batches(recipe) + number;
             device.seed(recipe.seed ^ seed as u64);
             let place = (progress.epoch, number);
-            let part = pictures.part(&batch, recipe, count, world);
-            let batch = pictures.mixed(batch, recipe, place, device);
-            let targets = batch.targets.clone();
+            let part = part(&batch, recipe, count, world);
+            let batch = objective.batch(batch, recipe, place, device);
             let share = own as f64 / count as f64; // gradients are summed over processes
-            let (loss, logits, found) =
+            let (loss, hits, found) =
                 with_batch_part(part, || self.backward(batch, share, recipe.precision()));
-            let mut accuracy = Accuracy::default();
-            if own > 0 {
-                accuracy.update_soft(logits, targets);
-            }
-            let [loss_sum] = world.sum([f64::from(loss) * own as f64]);
+            let hits = if own > 0 { hits } else { 0.0 }; // the black picture is none
+            let [loss_sum, hits] = world.sum([f64::from(loss) * own as f64, hits]);
             if !loss_sum.is_finite() {
                 return Err(self.diverged("loss", loss_sum / count as f64, lr, run));
             }
             (images, own_images) = (images + count, own_images + own);
             gradients.average_in(found, count as f64 / images as f64);
+            progress.images += count;
             progress.loss_sum += loss_sum;
-            progress.accuracy.add(accuracy.over(world));
+            progress.hits += hits;
         }
         if images > 0 {
             if world.size() > 1 {
@@ -215,25 +186,18 @@ impl State {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Forward and backward pass; loss, logits and `share` of the gradients.
+    /// Forward and backward pass; loss, hits and `share` of the gradients.
     fn backward(
         &self,
-        batch: TrainBatch,
+        batch: T::Batch,
         share: f64,
         precision: Precision,
-    ) -> (f32, Tensor<2>, NamedGradients) {
-        let TrainBatch { images, targets, tokens } = batch;
-        let (loss, logits) = autocast(precision, || match &tokens {
-            Some(tokens) => token_label_loss(&self.model, images, targets, tokens),
-            None => {
-                let logits = self.model.forward(images);
-                (soft_target_cross_entropy(logits.clone(), targets), logits)
-            }
-        });
+    ) -> (f32, f64, NamedGradients) {
+        let Loss { loss, hits } = autocast(precision, || T::loss(&self.model, batch));
         let value = loss.clone().into_scalar();
         // Before the backward pass: synchronised batch norms add up over processes within it.
         let gradients = NamedGradients::collect(&self.model, (loss * share).backward(), self.style);
-        (value, logits, gradients)
+        (value, hits, gradients)
     }
 
     /// Clipping, AdamW, average; the norm of the gradients if they are to be clipped, else 0.
@@ -252,14 +216,13 @@ impl State {
     }
 
     /// A whole step with a batch that is on the device.
-    pub(crate) fn step(&mut self, images: Tensor<4>, targets: Tensor<2>, recipe: &Recipe, lr: f64) {
-        let (_, _, gradients) =
-            self.backward(TrainBatch { images, targets, tokens: None }, 1.0, recipe.precision());
+    pub(crate) fn step(&mut self, batch: T::Batch, recipe: &Recipe, lr: f64) {
+        let (_, _, gradients) = self.backward(batch, 1.0, recipe.precision());
         self.apply(gradients, recipe, lr);
     }
 
     /// The error for a number that is none any more, with what can be done.
-    pub(super) fn diverged(&self, what: &str, value: f64, lr: f64, run: &Run<'_>) -> Error {
+    pub(super) fn diverged(&self, what: &str, value: f64, lr: f64, run: &Run<'_, T>) -> Error {
         let Progress { epoch, step, .. } = self.progress;
         let checkpoint = run.folder.checkpoint();
         let kept = match checkpoint.exists() {
@@ -277,7 +240,7 @@ impl State {
 
 /// Burn draws weights when they are first used. Drawing them now, in the order of the module,
 /// makes them a function of the seed alone.
-fn draw_weights(model: &ImageClassifier) {
+fn draw_weights<M: Module>(model: &M) {
     struct Draw;
     impl ModuleVisitor for Draw {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

@@ -42,15 +42,15 @@ impl EventLog {
 
     /// A point of the curves over epochs; only after the checkpoint of the epoch.
     pub(super) fn write_epoch(&mut self, metrics: &EpochMetrics) -> Result<()> {
-        let scalars = [
+        let scores = metrics.scores.named();
+        // `val_top1` of the other files goes by the name of `val/top1` here.
+        let tags: Vec<String> = scores.iter().map(|(name, _)| name.replacen('_', "/", 1)).collect();
+        let mut scalars = vec![
             ("train/loss", metrics.train_loss),
-            ("train/top1", metrics.train_top1),
-            ("val/loss", metrics.val_loss),
-            ("val/top1", metrics.val_top1),
-            ("val/top5", metrics.val_top5),
             ("lr", metrics.lr),
             ("images_per_second", metrics.images_per_second),
         ];
+        scalars.extend(tags.iter().zip(&scores).map(|(tag, (_, score))| (tag.as_str(), *score)));
         self.write_scalars(metrics.epoch, &scalars)
     }
 

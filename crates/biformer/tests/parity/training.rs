@@ -7,7 +7,7 @@ use biformer::classification::{ImageClassifierConfig, cross_entropy, soft_target
 use biformer::data::{Mix, mix_pictures, soft_targets};
 use biformer::layers::drop_path_rates;
 use biformer::train::{
-    AdamW, AdamWOptions, CosineSchedule, ModelEma, NamedGradients, PolySchedule,
+    AdamW, AdamWOptions, CosineSchedule, IterSchedule, LrPolicy, ModelEma, NamedGradients,
 };
 use biformer::train::{ema_decay, is_decayed};
 use biformer::weights::{KeyStyle, StateDict, keys_and_shapes};
@@ -44,7 +44,8 @@ fn schedules() {
             }
         }
         let poly = &file["poly"];
-        let schedule = PolySchedule {
+        let schedule = IterSchedule {
+            policy: LrPolicy::Poly,
             lr: float(&poly["base_lr"]),
             min_lr: float(&poly["min_lr"]),
             power: float(&poly["power"]),

@@ -121,9 +121,12 @@ fn evaluation_of_a_constant_is_the_baseline() {
     let inference = Inference::single_scale(TestResize { img_scale: [64, 64], size_divisor: 32 });
     let mut seen = 0;
     let device = Device::default();
-    let confusion = evaluate(&ground, loader.clone(), 9, &inference, &device, |segmented| {
-        assert_eq!(segmented.prediction.dimensions(), segmented.image.dimensions());
-        seen += 1;
+    let confusion = evaluate(&ground, loader.clone(), 9, &inference, &device, |batch| {
+        for segmented in &batch.pictures {
+            assert_eq!(segmented.prediction.dimensions(), segmented.image.dimensions());
+        }
+        assert_eq!(batch.pictures.len(), batch.of);
+        seen += batch.of;
         ControlFlow::Continue(())
     });
     let confusion = confusion.unwrap().unwrap();

@@ -1,0 +1,92 @@
+//! `eval` and `predict` where the checkpoint is a segmentor's.
+
+pub mod eval;
+pub mod predict;
+
+use biformer::Error;
+use biformer::classification::Pretrained;
+use biformer::data::segmentation::TestResize;
+use biformer::segmentation::{
+    Inference, LoadSegmentorOptions, LoadedSegmentor, Slide, is_segmentor, load_segmentor,
+};
+use biformer::train::Task;
+use biformer::weights::resolve;
+use burn::tensor::Device;
+
+use crate::args::{CheckpointArgs, LookArgs, Mode, TransformArgs};
+
+/// Whether the flags, or without them the checkpoint, call for a segmentor.
+///
+/// # Errors
+/// If flags were given that mean nothing then.
+pub fn is_meant(
+    task: Option<Task>,
+    checkpoint: &CheckpointArgs,
+    transform: &TransformArgs,
+    look: &LookArgs,
+) -> anyhow::Result<bool> {
+    let is_meant = match task {
+        Some(task) => task == Task::Segment,
+        None => is_segmentor(&resolve(&checkpoint.checkpoint)?),
+    };
+    let of_classifiers = [
+        ("img-size", transform.img_size.is_some(), "--img-scale"),
+        ("crop-pct", transform.crop_pct.is_some(), "--img-scale"),
+        ("num-classes", checkpoint.num_classes.is_some(), "a file with as many"),
+        ("use-ema", checkpoint.use_ema, "--checkpoint-key"),
+    ];
+    let foreign = of_classifiers.into_iter().find(|&(_, given, _)| given);
+    match (is_meant, foreign, look.given()) {
+        (true, Some((flag, _, instead)), _) => {
+            Err(Error::option(flag, format!("is for classifiers; take {instead}")).into())
+        }
+        (false, _, Some(flag)) => {
+            let checkpoint = &checkpoint.checkpoint;
+            Err(Error::option(flag, format!("is for segmentors, `{checkpoint}` is none")).into())
+        }
+        _ => Ok(is_meant),
+    }
+}
+
+/// The segmentor that the flags name.
+fn load(args: &CheckpointArgs, device: &Device) -> anyhow::Result<LoadedSegmentor> {
+    let path = resolve(&args.checkpoint)?;
+    if Pretrained::named(&path).is_some() {
+        let reason = "name the file of a segmentor; the weights that are built in are classifiers'";
+        return Err(Error::option("checkpoint", reason).into());
+    }
+    let options = LoadSegmentorOptions {
+        model: args.model.clone(),
+        key: args.checkpoint_key.clone(),
+        ..LoadSegmentorOptions::default()
+    };
+    Ok(load_segmentor(&path, &options, device)?)
+}
+
+/// How pictures are looked at; what no flag says is as in the file.
+fn inference(args: &LookArgs, resize: TestResize) -> Result<Inference, Error> {
+    let img_scale = match args.img_scale.as_deref() {
+        Some(&[long, short]) => [long, short],
+        _ => resize.img_scale,
+    };
+    let resize =
+        TestResize { img_scale, size_divisor: args.size_divisor.unwrap_or(resize.size_divisor) };
+    let mut inference = match args.aug_test {
+        true => Inference::multi_scale(resize),
+        false => Inference { flip: args.flip, ..Inference::single_scale(resize) },
+    };
+    if let Some(ratios) = &args.img_ratios {
+        inference.ratios.clone_from(ratios);
+    }
+    let crop_size = args.crop_size.unwrap_or(512);
+    let stride = args.stride.unwrap_or((crop_size * 2).div_ceil(3));
+    match args.mode {
+        Some(Mode::Slide) => inference.slide = Some(Slide { crop_size, stride }),
+        _ if args.crop_size.or(args.stride).is_some() => {
+            return Err(Error::option("crop-size", "and --stride need --mode slide"));
+        }
+        _ => {}
+    }
+    inference.check()?;
+    Ok(inference)
+}

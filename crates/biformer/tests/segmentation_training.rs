@@ -142,11 +142,8 @@ fn two_processes(data: &Path, recipe: &Recipe, folder: &Path) {
     let suffix = "image_suffix = \".png\"\n";
     fs::write(&definition, format!("{suffix}{text}list = \"three.txt\"\n")).expect("a definition");
     fs::write(data.join("three.txt"), "ring_0000\nsquare_0000\nstar_0000\n").expect("a list");
-    let recipe = Recipe {
-        dataset: Some(definition.display().to_string()),
-        batch_size: 2,
-        ..recipe.clone()
-    };
+    let recipe =
+        Recipe { dataset: Some(definition.display().to_string()), batch_size: 2, ..recipe.clone() };
     let run = RunFolder::new(&folder.join("processes")).expect("a free folder");
     let link = Arc::new(Threads { sums: Mutex::default(), barrier: Barrier::new(2) });
     let train = |rank| {

@@ -3,13 +3,21 @@
 //! One test: seeds belong to the device, and two at a time would draw from it.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
 
 use biformer::Result;
+use biformer::data::segmentation::{SegmentationFolder, SegmentationSet};
 use biformer::data::shapes::{CLASSES, ShapesConfig, write_segmentation_folder};
-use biformer::segmentation::{LoadSegmentorOptions, load_segmentor};
-use biformer::train::{Event, Outcome, Recipe, RunFolder, Scores, train};
+use biformer::data::{DataLoader, Shard};
+use biformer::distributed::{Link, World};
+use biformer::segmentation::{
+    Inference, LoadSegmentorOptions, SegmentedBatch, evaluate, load_segmentor,
+};
+use biformer::train::{Event, Outcome, Recipe, RunFolder, Scores, train, train_in};
 use burn::tensor::Device;
 
 /// A picture of each of four shapes, and the same ones to be judged by.
@@ -114,6 +122,8 @@ fn segmentation_learns_and_begins_with_other_weights() {
     let error = run(&path("wrong"), &wrong, &mut told).expect_err("another backbone").to_string();
     assert!(error.contains("biformer_pico.cifar10") && error.contains("biformer_nano"), "{error}");
 
+    two_processes(&data, &again, folder.path());
+
     // Labels are looked at before the first step.
     let text = fs::read_to_string(data.join("dataset.toml")).expect("a definition");
     fs::write(path("few.toml"), text.replace(", \"ring\"", "")).expect("a definition");
@@ -123,4 +133,82 @@ fn segmentation_learns_and_begins_with_other_weights() {
     for name in ["other", "wrong", "few"] {
         assert!(!path(name).exists(), "a run that cannot start leaves no folder");
     }
+}
+
+/// Threads in the place of processes, which judge three pictures: one of them has no second one.
+fn two_processes(data: &Path, recipe: &Recipe, folder: &Path) {
+    let definition = folder.join("three.toml");
+    let text = fs::read_to_string(data.join("dataset.toml")).expect("a definition");
+    let suffix = "image_suffix = \".png\"\n";
+    fs::write(&definition, format!("{suffix}{text}list = \"three.txt\"\n")).expect("a definition");
+    fs::write(data.join("three.txt"), "ring_0000\nsquare_0000\nstar_0000\n").expect("a list");
+    let recipe =
+        Recipe { dataset: Some(definition.display().to_string()), batch_size: 2, ..recipe.clone() };
+    let run = RunFolder::new(&folder.join("processes")).expect("a free folder");
+    let link = Arc::new(Threads { sums: Mutex::default(), barrier: Barrier::new(2) });
+    let train = |rank| {
+        let world = World::new(Shard { rank, size: 2 }, link.clone());
+        let stop = AtomicBool::new(false);
+        train_in(&world, &run, &recipe, false, &Device::default(), &stop, &mut |_| {})
+    };
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let threads = [0, 1].map(|rank| scope.spawn(move || train(rank)));
+        threads.map(|thread| thread.join().expect("no panic")).into()
+    });
+    let scores = outcomes.into_iter().map(|outcome| match outcome.expect("a run") {
+        Outcome::Finished { metrics, .. } => metrics[0].scores.named(),
+        Outcome::Interrupted { .. } => panic!("nobody stopped it"),
+    });
+    let scores: Vec<_> = scores.collect();
+    assert_eq!(scores[0], scores[1]);
+
+    // All three pictures, each once.
+    let device = Device::default();
+    let loaded = load_segmentor(&run.last(), &LoadSegmentorOptions::default(), &device);
+    let loaded = loaded.expect("a segmentor");
+    let model = loaded.model.for_inference();
+    let set = SegmentationSet::read(&definition).expect("a definition");
+    let val = SegmentationFolder::open(data, set, "val").expect("pictures");
+    assert_eq!(val.samples.len(), 3);
+    let loader = DataLoader::new(val.samples, 2);
+    let inference = Inference::single_scale(loaded.info.resize);
+    let go_on = |_: &SegmentedBatch<'_>| ControlFlow::Continue(());
+    let found = evaluate(&|x| model.forward(x), loader, 9, &inference, &device, go_on);
+    let found = found.expect("labels").expect("nobody broke off");
+    assert_eq!(scores[0][1], ("val_mIoU", found.mean_iou()));
+}
+
+/// Sums over threads.
+struct Threads {
+    sums: Mutex<Vec<f64>>,
+    barrier: Barrier,
+}
+
+impl Link for Threads {
+    fn sum_f32(&self, numbers: &mut [f32]) {
+        let mut wide: Vec<f64> = numbers.iter().map(|&number| number.into()).collect();
+        self.sum_f64(&mut wide);
+        numbers.iter_mut().zip(wide).for_each(|(number, sum)| *number = sum as f32);
+    }
+
+    fn sum_f64(&self, numbers: &mut [f64]) {
+        let sums = || self.sums.lock().expect("no panic");
+        {
+            let mut sums = sums();
+            sums.resize(numbers.len(), 0.0);
+            sums.iter_mut().zip(numbers.iter()).for_each(|(sum, number)| *sum += number);
+        }
+        self.barrier.wait();
+        numbers.copy_from_slice(&sums());
+        if self.barrier.wait().is_leader() {
+            sums().clear();
+        }
+        self.barrier.wait();
+    }
+
+    fn abort(&self, code: i32) {
+        panic!("aborted with {code}");
+    }
+
+    fn leave(&self) {}
 }

@@ -67,7 +67,7 @@ impl Recipe {
     /// What is done to each training picture.
     ///
     /// # Errors
-    /// [`Error::Option`] if `aa` is no policy.
+    /// [`Error::Option`](crate::Error::Option) if `aa` is no policy.
     pub fn train_transform(&self) -> Result<TrainTransform> {
         let auto_augment = match self.aa.as_str() {
             NO_POLICY => None,
@@ -122,7 +122,7 @@ impl Recipe {
     /// The segmentor that the recipe describes.
     ///
     /// # Errors
-    /// [`Error::Option`] if there is no such model or method.
+    /// [`Error::Option`](crate::Error::Option) if there is no such model or method.
     pub fn segmentor_config(&self, num_classes: usize) -> Result<SegmentorConfig> {
         let mut config = SegmentorConfig::from_names(&self.model, &self.method)?;
         config.backbone.drop_path_rate = self.drop_path;

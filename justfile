@@ -37,7 +37,7 @@ test-mpi:
 
 # The page of `visualize` in a browser; needs python3, chromium, chromium-driver
 test-browser:
-    cargo build --workspace
+    cargo test --workspace --no-run
     python3 crates/biformer-cli/tests/browser/visualize.py target/debug/biformer
 
 # Documentation, warnings denied

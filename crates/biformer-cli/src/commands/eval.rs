@@ -1,9 +1,8 @@
 //! `biformer eval`
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use biformer::Error;
@@ -15,7 +14,7 @@ use biformer::distributed::World;
 use serde_json::json;
 
 use super::eval_report::{print_table, write_files};
-use super::{Done, load, plural, print, segment, shown};
+use super::{Done, load, plural, print, segment, shown, unless_stopped};
 use crate::args::EvalArgs;
 use crate::device;
 use crate::progress::{Progress, say};
@@ -50,11 +49,7 @@ pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<
         if world.is_first() {
             progress.count("eval", done, images, "");
         }
-        if world.any(stop.load(Ordering::Relaxed)) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        unless_stopped(world, stop)
     });
     progress.finish();
     let Some(result) = result else {

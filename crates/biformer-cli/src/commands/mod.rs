@@ -17,11 +17,14 @@ pub mod visualize;
 
 use std::fmt::Display;
 use std::io::{Write, stdout};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use biformer::Error;
 use biformer::classification::{LoadOptions, LoadedClassifier, Pretrained, load_classifier};
 use biformer::data::EvalTransform;
+use biformer::distributed::World;
 use biformer::weights::resolve;
 use burn::tensor::Device;
 use serde_json::Value;
@@ -74,6 +77,14 @@ fn load(
         *crop_pct = share;
     }
     Ok(loaded)
+}
+
+/// Whether to go on, which no process does once one was asked to stop.
+fn unless_stopped(world: &World, stop: &AtomicBool) -> ControlFlow<()> {
+    match world.any(stop.load(Ordering::Relaxed)) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }
 
 /// A line of results. Unlike `println!`, a reader that went away is an error and no panic.

@@ -10,7 +10,7 @@ use super::PixelClassifier;
 use crate::layers::ConvModule;
 
 /// Configuration of [`FcnHead`].
-#[derive(Config, Debug)]
+#[derive(Config, Debug, PartialEq)]
 pub struct FcnHeadConfig {
     /// Channels of the map that it looks at.
     pub channels_in: usize,

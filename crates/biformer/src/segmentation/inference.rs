@@ -128,37 +128,37 @@ pub fn segment(
         let windows = Windows::new(model, picture, options.slide, device)?;
         Ok(Resized::new(windows, [height, width]))
     };
-    let (mut looks, mut mirrored) = (Vec::new(), Vec::new());
+    let mut looks = Vec::new(); // and whether each is mirrored
     for &ratio in &options.ratios {
         let picture = options.resize.apply(image, ratio);
         if options.flip {
-            looks.push(look(flip_horizontal(&picture))?);
-            mirrored.push(true);
+            looks.push((look(flip_horizontal(&picture))?, true));
         }
-        looks.push(look(picture)?);
-        mirrored.push(false);
+        looks.push((look(picture)?, false));
     }
-    let classes = looks[0].classes();
+    let classes = looks[0].0.classes();
     if classes > usize::from(u8::MAX) {
         return Err(Error::option("model", format!("tells {classes} classes, 255 are the limit")));
     }
-    let row_scores: usize = looks.iter().map(Resized::row_cost).sum();
+    let row_scores: usize = looks.iter().map(|(look, _)| look.row_cost()).sum();
     let band_height = (BAND / row_scores).max(1);
     let mut map = SegMap::new(image.width(), image.height());
     for (band, output) in map.chunks_mut(band_height * width).enumerate() {
         let top = band * band_height;
         let rows = top..height.min(top + band_height);
-        let scores = looks.iter_mut().map(|look| look.rows(rows.clone()));
-        let scores: Vec<Vec<f32>> = scores.collect::<Result<_>>()?; // [rows, classes, width] each
+        let scores = looks.iter_mut().map(|(look, is_mirrored)| {
+            Ok((look.rows(rows.clone())?, *is_mirrored)) // [rows, classes, width]
+        });
+        let scores: Vec<(Vec<f32>, bool)> = scores.collect::<Result<_>>()?;
         output.par_chunks_exact_mut(width).enumerate().for_each(|(row, output)| {
             let length = classes * width;
-            let lines = scores.iter().map(|scores| &scores[row * length..(row + 1) * length]);
-            match mirrored.as_slice() {
-                [false] => lines.for_each(|line| write_best(line, output)),
+            let line = row * length..(row + 1) * length;
+            match scores.as_slice() {
+                [(scores, false)] => write_best(&scores[line], output),
                 _ => {
                     let mut sum = vec![0.0; length];
-                    for (line, &mirrored) in lines.zip(&mirrored) {
-                        add_probabilities(line, mirrored, width, &mut sum);
+                    for (scores, is_mirrored) in &scores {
+                        add_probabilities(&scores[line.clone()], *is_mirrored, width, &mut sum);
                     }
                     write_best(&sum, output);
                 }

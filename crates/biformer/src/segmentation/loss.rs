@@ -3,10 +3,11 @@
 use burn::tensor::{Bool, Int, Tensor, activation::log_softmax};
 
 use super::SegmentorOutput;
+use crate::data::segmentation::IGNORE_INDEX;
 use crate::layers::resize_bilinear;
 
-/// The label of pixels that do not count.
-pub const IGNORED: i64 = 255;
+/// The label of pixels that do not count, as tensors have it.
+pub const IGNORED: i64 = IGNORE_INDEX as i64;
 
 /// Weight of the loss of the auxiliary head (official configuration of UPerNet).
 const AUXILIARY_WEIGHT: f64 = 0.4;

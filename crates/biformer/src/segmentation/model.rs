@@ -29,7 +29,7 @@ pub struct SegmentorConfig {
 }
 
 /// Configuration of [`DecodeHead`], and of what comes with each.
-#[derive(Config, Debug)]
+#[derive(Config, Debug, PartialEq)]
 pub enum DecodeHeadConfig {
     /// Behind a feature pyramid.
     SemanticFpn(SemanticFpnConfig),

@@ -10,7 +10,7 @@ use super::PixelClassifier;
 use crate::layers::{ConvModule, resize_bilinear};
 
 /// Configuration of [`SemanticFpnHead`] and of the pyramid in front of it.
-#[derive(Config, Debug)]
+#[derive(Config, Debug, PartialEq)]
 pub struct SemanticFpnConfig {
     /// Channels of each level of the pyramid.
     #[config(default = 256)]

@@ -11,7 +11,7 @@ use super::PixelClassifier;
 use crate::layers::{ConvModule, adaptive_avg_pool, add_top_down, resize_bilinear};
 
 /// Configuration of [`UperHead`].
-#[derive(Config, Debug)]
+#[derive(Config, Debug, PartialEq)]
 pub struct UperHeadConfig {
     /// Channels of the maps C2–C5.
     pub channels_in: [usize; 4],

@@ -1,6 +1,5 @@
 //! Classification: what is read, how it is changed and mixed, what is learnt from it.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -194,7 +193,7 @@ impl Objective for Classification {
             report_skipped(&batch.skipped, observe);
             images += batch.of;
             observe(Event::Validated { images, of });
-            if run.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            run.unless_stopped()
         });
         Ok(found.map(|found| found.over(run.world)).map(|found| Validation {
             scores: Scores::Classification {

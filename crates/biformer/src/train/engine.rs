@@ -2,6 +2,7 @@
 //!
 //! This is an engine of ours and not Burn's `SupervisedTraining`; ARCHITECTURE.md says why.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -199,6 +200,11 @@ impl<T: Objective> Run<'_, T> {
     /// Whether any process was asked to stop; all must ask at the same time.
     pub fn is_stopped(&self) -> bool {
         self.world.any(self.stop.load(Ordering::Relaxed))
+    }
+
+    /// [`is_stopped`](Self::is_stopped) for those who are asked whether to go on.
+    pub fn unless_stopped(&self) -> ControlFlow<()> {
+        if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 

@@ -1,10 +1,8 @@
 //! Semantic segmentation: what is read, how it is changed, what is learnt from it.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Int;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::engine::{Event, Run};
 use super::objective::{Counts, Loss, Objective, Validation};
@@ -110,10 +108,9 @@ impl Objective for Segmentation {
                 ..LoadSegmentorOptions::default()
             };
             let loaded = load_segmentor(path, &options, device)?;
-            let [found, wanted] =
-                [&loaded.config, &config].map(|config| format!("{:?}", config.decode_head));
+            let [found, wanted] = [&loaded.config, &config].map(|config| &config.decode_head);
             if found != wanted {
-                let reason = format!("holds {found}, but the recipe asks for {wanted}");
+                let reason = format!("holds {found:?}, but the recipe asks for {wanted:?}");
                 return Err(Error::checkpoint(path, reason));
             }
             if let Some(checkpoint_classes) = loaded.replaced_head {
@@ -198,7 +195,7 @@ impl Objective for Segmentation {
         let found = evaluate(&forward, val.clone(), classes, &inference, &device, |batch| {
             images += batch.of;
             observe(Event::Validated { images, of });
-            if run.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            run.unless_stopped()
         })?;
         Ok(found.map(|found| found.over(run.world)).map(|found| Validation {
             scores: Scores::Segmentation {

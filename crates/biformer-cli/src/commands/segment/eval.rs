@@ -1,8 +1,7 @@
 //! `biformer eval` of a segmentor: mIoU, mAcc and aAcc, and the classes one by one.
 
 use std::fs;
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use biformer::Error;
@@ -13,7 +12,7 @@ use biformer::segmentation::{ClassIou, PixelConfusion, evaluate, write_per_class
 use serde_json::json;
 
 use super::super::eval_report::{FEW, WORST, shorten};
-use super::super::{Done, plural, print, shown};
+use super::super::{Done, plural, print, shown, unless_stopped};
 use super::{inference, load};
 use crate::args::EvalArgs;
 use crate::device;
@@ -25,7 +24,8 @@ pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<
     let loaded = load(&args.checkpoint, &device)?;
     let inference = inference(&args.look, loaded.info.resize)?;
     let set = SegmentationSet::find(&args.data, args.dataset.as_deref())?;
-    let folder = SegmentationFolder::open(&args.data, set, args.split.as_deref().unwrap_or("val"))?;
+    let split = args.split.as_deref().unwrap_or("val");
+    let folder = SegmentationFolder::open(&args.data, set, split)?;
     check_classes(args, &loaded.info.classes, &folder.set)?;
     let (classes, images) = (folder.set.classes, folder.samples.len());
     if let Some(output) = &args.output {
@@ -44,11 +44,7 @@ pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<
         if world.is_first() {
             progress.count("eval", done, images, "");
         }
-        if world.any(stop.load(Ordering::Relaxed)) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        unless_stopped(world, stop)
     });
     progress.finish();
     let Some(confusion) = result? else {
@@ -86,7 +82,7 @@ pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<
         "images_per_second": images as f64 / seconds,
         "model": loaded.info.model,
         "method": loaded.info.method,
-        "split": args.split.as_deref().unwrap_or("val"),
+        "split": split,
         "output": args.output.as_deref().map(shown),
         "checkpoint": args.checkpoint.checkpoint,
         "data": shown(&args.data),

@@ -39,7 +39,8 @@ pub fn run(args: &PredictArgs, world: &World, stop: &AtomicBool) -> anyhow::Resu
     let model = loaded.model.for_inference_in(precision);
     let forward = |x| model.forward(x);
     let output = args.output.clone().unwrap_or_else(|| next_free("runs/predict"));
-    std::fs::create_dir_all(&output).map_err(|e| Error::io("create the folder", &output, e))?;
+    let labels = output.join("labels");
+    std::fs::create_dir_all(&labels).map_err(|e| Error::io("create the folder", &labels, e))?;
     let info = &loaded.info;
     let mut printer = Printer { out: Box::new(stdout()), format: args.format, info, printed: 0 };
     let (mut names, mut failures, mut interrupted) = (BTreeSet::new(), 0, false);
@@ -94,8 +95,6 @@ fn write(
         overlay: output.join(format!("{name}.png")),
         labels: output.join("labels").join(format!("{name}.png")),
     };
-    let folder = output.join("labels");
-    std::fs::create_dir_all(&folder).map_err(|e| Error::io("create the folder", &folder, e))?;
     write_png(&files.overlay, &draw_segmentation(image, map, classes, palette, opacity))?;
     write_seg_map(&files.labels, map, palette)?;
     Ok(files)

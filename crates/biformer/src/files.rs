@@ -45,8 +45,8 @@ pub fn write_atomically(
     fill_and_rename().map_err(|source| Error::io("write", path, source))
 }
 
-/// Writes a CSV, whole or not at all.
-pub(crate) fn write_csv(
+/// Writes a CSV as [`write_atomically`] does.
+pub fn write_csv(
     path: &Path,
     write: impl FnOnce(&mut csv::Writer<&mut dyn Write>) -> Result<(), csv::Error>,
 ) -> Result<()> {

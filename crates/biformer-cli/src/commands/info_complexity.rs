@@ -5,11 +5,11 @@ use std::io::{self, Write, stdout};
 use biformer::Error;
 use biformer::analysis::{AttentionCost, Mechanism, fitted_exponent};
 use biformer::models::BiFormerConfig;
-use biformer::visualize::{LogChart, LogSeries, Mark, draw_log_charts, write_png, write_text};
+use biformer::visualize::{LogChart, LogSeries, Mark, draw_log_charts, write_png};
 use serde::Serialize;
 
 use super::info::{set_regions, write_rows};
-use super::{Done, shown};
+use super::{Done, shown, write_csv};
 use crate::args::{ComplexityArgs, Format, InfoArgs};
 use crate::progress::say;
 
@@ -70,9 +70,7 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
 
     if let Some(folder) = output {
         std::fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
-        let mut csv = Vec::new();
-        write_rows(&rows, Format::Csv, &mut csv)?;
-        write_text(&folder.join("complexity.csv"), &String::from_utf8(csv)?)?;
+        write_csv(&folder.join("complexity.csv"), &rows)?;
         write_png(&folder.join("complexity.png"), &draw_log_charts(&[chart(&title, &columns)]))?;
         say(format!("complexity.csv, complexity.png → {}", shown(folder)));
     }

@@ -27,6 +27,7 @@ use biformer::data::EvalTransform;
 use biformer::distributed::World;
 use biformer::weights::resolve;
 use burn::tensor::Device;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::args::{CheckpointArgs, TransformArgs};
@@ -90,6 +91,11 @@ fn unless_stopped(world: &World, stop: &AtomicBool) -> ControlFlow<()> {
 /// A line of results. Unlike `println!`, a reader that went away is an error and no panic.
 fn print(line: impl Display) -> std::io::Result<()> {
     writeln!(stdout(), "{line}")
+}
+
+/// Writes a file of rows, whole or not at all.
+fn write_csv(path: &Path, rows: &[impl Serialize]) -> biformer::Result<()> {
+    biformer::files::write_csv(path, |csv| rows.iter().try_for_each(|row| csv.serialize(row)))
 }
 
 /// `folder`, or the first of `folder2`, `folder3` … that does not exist.

@@ -99,6 +99,7 @@ fn block(maps: &AttentionMaps, most_weights: usize) -> Value {
     let Detail { cell, with_heads } = Detail::of(maps, most_weights);
     let [height, width] = maps.size();
     let shown_heads = if with_heads { maps.num_heads() } else { 0 };
+    let key_cells = cells(region_size(maps), cell);
     let mut weights = Vec::new();
     for region in 0..maps.grid().map_or(1, RegionGrid::regions) {
         let of_region = maps.region_weights(region);
@@ -108,7 +109,7 @@ fn block(maps: &AttentionMaps, most_weights: usize) -> Value {
             let of_all = |key: usize| by_head.iter().map(|weights| weights[key]).sum();
             let all: Vec<f32> = (0..keys(maps, 1)).map(of_all).collect();
             for weights_of_keys in std::iter::once(&all).chain(&by_head[..shown_heads]) {
-                weights.extend(bytes(&cell_means(weights_of_keys, region_size(maps), cell)));
+                weights.extend(bytes(&cell_means(weights_of_keys, &key_cells)));
             }
         }
     }
@@ -156,11 +157,10 @@ fn cells([height, width]: [usize; 2], cell: usize) -> Vec<Vec<usize>> {
     cells
 }
 
-/// From a weight for each token of some regions, one region after the other, a mean for each cell.
-fn cell_means(weights: &[f32], region_size: [usize; 2], cell: usize) -> Vec<f32> {
-    let cells = cells(region_size, cell);
-    let [region_height, region_width] = region_size;
-    let regions = weights.chunks(region_height * region_width);
+/// From a weight for each token of some regions, one region after the other, a mean for each of the cells
+/// that a region is cut into.
+fn cell_means(weights: &[f32], cells: &[Vec<usize>]) -> Vec<f32> {
+    let regions = weights.chunks(cells.iter().map(Vec::len).sum());
     let mean = |region: &[f32], cell: &Vec<usize>| {
         cell.iter().map(|&token| region[token]).sum::<f32>() / cell.len() as f32
     };

@@ -14,10 +14,9 @@ use biformer::files::write_atomically;
 use biformer::visualize::write_png;
 use biformer::{Error, Result};
 use clap::ValueEnum;
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Done, print, shown};
+use super::{Done, print, shown, write_csv};
 use crate::args::{Bench, BenchmarkArgs, Operator, OperatorArgs};
 use crate::device;
 use crate::progress::say;
@@ -165,14 +164,6 @@ fn write_roofline(
 
 fn write_json(path: &Path, object: &Value) -> Result<()> {
     write_atomically(path, |file| Ok(serde_json::to_writer_pretty(file, object)?))
-}
-
-fn write_csv(path: &Path, rows: &[impl Serialize]) -> Result<()> {
-    write_atomically(path, |file| {
-        let mut csv = csv::Writer::from_writer(file);
-        rows.iter().try_for_each(|row| csv.serialize(row))?;
-        csv.flush()
-    })
 }
 
 /// A value as the flag takes it.

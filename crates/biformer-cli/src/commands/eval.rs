@@ -23,9 +23,7 @@ pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<
     if segment::is_meant(args.task, &args.checkpoint, &args.transform, &args.look)? {
         return segment::eval::run(args, world, stop);
     }
-    if args.dataset.is_some() || args.split.is_some() {
-        return Err(Error::option("dataset", "and --split are for segmentors").into());
-    }
+    segment::refuse([("dataset", args.dataset.is_some()), ("split", args.split.is_some())])?;
     let device = device::parse(&args.device.device)?;
     let precision = device::precision(&args.precision, &device)?;
     let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference_in(precision);

@@ -23,9 +23,7 @@ pub fn run(args: &PredictArgs, world: &World, stop: &AtomicBool) -> anyhow::Resu
     if segment::is_meant(args.task, &args.checkpoint, &args.transform, &args.look)? {
         return segment::predict::run(args, world, stop);
     }
-    if args.output.is_some() || args.opacity.is_some() {
-        return Err(Error::option("output", "and --opacity are for segmentors").into());
-    }
+    segment::refuse([("output", args.output.is_some()), ("opacity", args.opacity.is_some())])?;
     let device = device::parse(&args.device.device)?;
     let precision = device::precision(&args.precision, &device)?;
     let pictures = list_pictures(&args.pictures)?;

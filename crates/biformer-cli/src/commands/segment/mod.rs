@@ -48,6 +48,14 @@ pub fn is_meant(
     }
 }
 
+/// An error that names the flag, if a classifier was given one that is for segmentors.
+pub fn refuse(flags: [(&'static str, bool); 2]) -> Result<(), Error> {
+    match flags.into_iter().find(|&(_, is_given)| is_given) {
+        Some((flag, _)) => Err(Error::option(flag, "is for segmentors")),
+        None => Ok(()),
+    }
+}
+
 /// The segmentor that the flags name.
 fn load(args: &CheckpointArgs, device: &Device) -> anyhow::Result<LoadedSegmentor> {
     let path = resolve(&args.checkpoint)?;
@@ -82,8 +90,11 @@ fn inference(args: &LookArgs, resize: TestResize) -> Result<Inference, Error> {
     let stride = args.stride.unwrap_or((crop_size * 2).div_ceil(3));
     match args.mode {
         Some(Mode::Slide) => inference.slide = Some(Slide { crop_size, stride }),
-        _ if args.crop_size.or(args.stride).is_some() => {
-            return Err(Error::option("crop-size", "and --stride need --mode slide"));
+        _ if args.crop_size.is_some() => {
+            return Err(Error::option("crop-size", "needs --mode slide"));
+        }
+        _ if args.stride.is_some() => {
+            return Err(Error::option("stride", "needs --mode slide"));
         }
         _ => {}
     }

@@ -195,6 +195,9 @@ pub struct Overrides {
     /// Channels of the auxiliary head of upernet
     #[arg(long, value_name = "N", help_heading = OF_SEGMENTATION)]
     pub aux_channels: Option<usize>,
+    /// Factors of the losses of pixels, one for each class
+    #[arg(long, value_delimiter = ',', value_name = "W,W,…", help_heading = OF_SEGMENTATION)]
+    pub class_weight: Option<Vec<f64>>,
     /// Side of the squares that are cut out of training pictures
     #[arg(long, value_name = "PIXELS", help_heading = OF_SEGMENTATION)]
     pub crop_size: Option<usize>,

@@ -191,6 +191,7 @@ impl Overrides {
             neck_channels,
             head_channels,
             aux_channels,
+            class_weight,
             crop_size,
             cat_max_ratio,
             photo_metric_distortion,

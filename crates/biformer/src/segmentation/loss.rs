@@ -18,7 +18,7 @@ pub enum MeanOver {
     /// The number of all pixels, those that do not count included: mmsegmentation, and so the official
     /// models.
     AllPixels,
-    /// The number of pixels that count: PyTorch's `cross_entropy`.
+    /// The number of pixels that count, or the sum of their weights: PyTorch's `cross_entropy`.
     LabelledPixels,
 }
 
@@ -40,10 +40,17 @@ pub struct SegmentationLosses {
 /// # Shapes
 /// - output: logits of any size
 /// - labels: `[batch, height, width]`, classes or [`IGNORED`]
-pub fn segmentation_losses(output: SegmentorOutput, labels: Tensor<3, Int>) -> SegmentationLosses {
+/// - class_weight: `[num_classes]`, factors of the losses of pixels by their class; 1 if left out
+pub fn segmentation_losses(
+    output: SegmentorOutput,
+    labels: Tensor<3, Int>,
+    class_weight: Option<Tensor<1>>,
+) -> SegmentationLosses {
     let [_, height, width] = labels.dims();
     let at_labels = |logits: Tensor<4>| resize_logits(logits, [height, width]);
-    let cross_entropy = |logits| pixel_cross_entropy(logits, labels.clone(), MeanOver::AllPixels);
+    let cross_entropy = |logits| {
+        pixel_cross_entropy(logits, labels.clone(), class_weight.clone(), MeanOver::AllPixels)
+    };
     let logits = at_labels(output.logits);
     let decode_acc_seg = pixel_accuracy(logits.clone(), labels.clone());
     let decode_loss_ce = cross_entropy(logits);
@@ -56,25 +63,35 @@ pub fn segmentation_losses(output: SegmentorOutput, labels: Tensor<3, Int>) -> S
     SegmentationLosses { loss, decode_loss_ce, aux_loss_ce, decode_acc_seg }
 }
 
-/// Mean of −log p(label) over the pixels.
+/// Mean of −weight(label) · log p(label) over the pixels.
 ///
 /// # Shapes
 /// - logits: `[batch, num_classes, height, width]`
 /// - labels: `[batch, height, width]`, classes or [`IGNORED`]
+/// - class_weight: `[num_classes]`; all 1 if left out
 /// - output: `[1]`
 pub fn pixel_cross_entropy(
     logits: Tensor<4>,
     labels: Tensor<3, Int>,
+    class_weight: Option<Tensor<1>>,
     mean_over: MeanOver,
 ) -> Tensor<1> {
     let (ignored, labels) = split_ignored(labels);
-    let of_label = log_softmax(channels_last(logits), 3).gather(3, labels); // [batch, height, width, 1]
-    let sum = of_label.mask_fill(ignored.clone(), 0.0).sum().neg();
-    let pixels = ignored.shape().num_elements();
+    let shape = ignored.shape();
+    let of_label = log_softmax(channels_last(logits), 3).gather(3, labels.clone()); // [batch, height, width, 1]
+    let weights = match class_weight {
+        Some(weights) => weights.select(0, labels.flatten(0, 3)).reshape(shape.clone()),
+        None => Tensor::ones(shape.clone(), &of_label.device()),
+    };
+    let weights = weights.mask_fill(ignored, 0.0); // [batch, height, width, 1]
+    let sum = (of_label * weights.clone()).sum().neg();
     match mean_over {
-        MeanOver::AllPixels => sum / pixels as f64,
-        // None at all: a loss of 0.
-        MeanOver::LabelledPixels => sum / labelled(ignored).clamp_min(1.0),
+        MeanOver::AllPixels => sum / shape.num_elements() as f64,
+        MeanOver::LabelledPixels => {
+            let total = weights.sum();
+            let none = total.clone().equal_elem(0.0);
+            sum / total.mask_fill(none, 1.0) // None at all: a loss of 0.
+        }
     }
 }
 

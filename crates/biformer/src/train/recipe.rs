@@ -138,6 +138,8 @@ pub struct Recipe {
     pub head_channels: usize,
     /// Channels of the auxiliary head of `upernet`.
     pub aux_channels: usize,
+    /// Factors of the losses of pixels, one for each class; none: all 1.
+    pub class_weight: Vec<f64>,
     /// Side of the squares that are cut out of training pictures.
     pub crop_size: usize,
     /// The sides that pictures are resized to fit, the greater one for the longer side.
@@ -224,6 +226,7 @@ impl Default for Recipe {
             neck_channels: 128,
             head_channels: 64,
             aux_channels: 64,
+            class_weight: Vec::new(),
             crop_size: 256,
             img_scale: [1024, 256],
             ratio_range: [0.5, 2.0],

@@ -100,6 +100,8 @@ impl Recipe {
         for (key, channels) in widths {
             rule(key, (1..=4096).contains(&channels), "must be from 1 to 4096")?;
         }
+        let weights = self.class_weight.iter().all(|weight| (0.0..=1000.0).contains(weight));
+        rule("class_weight", weights, "must be numbers from 0 to 1000, one for each class")?;
         rule("crop_size", (32..=2048).contains(&self.crop_size), "must be from 32 to 2048 pixels")?;
         let [a, b] = self.img_scale.map(u64::from);
         let fits = (1..=MAX_WINDOW_PIXELS).contains(&a.saturating_mul(b));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::engine::{Event, Run};
 use super::objective::{Counts, Loss, Objective, Validation};
@@ -20,6 +20,16 @@ use crate::segmentation::{
 };
 use crate::{Error, Result};
 
+/// A batch on the device.
+pub(crate) struct SegmentationBatch {
+    /// `[batch, 3, height, width]`
+    images: Tensor<4>,
+    /// `[batch, height, width]`
+    labels: Tensor<3, Int>,
+    /// `[num_classes]`, if classes weigh differently.
+    class_weight: Option<Tensor<1>>,
+}
+
 /// The pictures of a run that learns the class of each pixel.
 pub(crate) struct Segmentation {
     train: DataLoader<LabeledPicture>,
@@ -31,7 +41,7 @@ pub(crate) struct Segmentation {
 impl Objective for Segmentation {
     type Model = Segmentor;
     type Sample = SegmentationSample;
-    type Batch = (Tensor<4>, Tensor<3, Int>);
+    type Batch = SegmentationBatch;
 
     fn open(recipe: &Recipe, shard: Shard) -> Result<Self> {
         let root: &PathBuf = recipe.data.as_ref().ok_or_else(|| {
@@ -43,6 +53,12 @@ impl Objective for Segmentation {
         let set = SegmentationSet::find(root, recipe.dataset.as_deref())?;
         let train = SegmentationFolder::open(root, set.clone(), "train")?;
         let val = SegmentationFolder::open(root, set, "val")?;
+        let (weights, classes) = (recipe.class_weight.len(), train.set.classes.len());
+        if weights != 0 && weights != classes {
+            let reason =
+                format!("must be one number for each of the {classes} classes, got {weights}");
+            return Err(Error::option("class_weight", reason));
+        }
         // Not after hours of training: labels that are no classes, and none at all.
         train.samples[0].decode()?;
         if val.count_pixels()?.iter().all(|&pixels| pixels == 0) {
@@ -170,12 +186,17 @@ impl Objective for Segmentation {
         if samples.is_empty() {
             samples.push(black());
         }
-        batch_tensors(&samples, device)
+        let (images, labels) = batch_tensors(&samples, device);
+        let weights = recipe.class_weight.as_slice();
+        let class_weight =
+            (!weights.is_empty()).then(|| Tensor::from_data(weights, (device, DType::F32)));
+        SegmentationBatch { images, labels, class_weight }
     }
 
-    fn loss(model: &Segmentor, (images, labels): Self::Batch) -> Loss {
+    fn loss(model: &Segmentor, batch: SegmentationBatch) -> Loss {
+        let SegmentationBatch { images, labels, class_weight } = batch;
         let [batch, ..] = labels.dims();
-        let losses = segmentation_losses(model.forward_train(images), labels);
+        let losses = segmentation_losses(model.forward_train(images), labels, class_weight);
         let percent: f32 = losses.decode_acc_seg.into_scalar();
         Loss { loss: losses.loss, hits: f64::from(percent) / 100.0 * batch as f64 }
     }

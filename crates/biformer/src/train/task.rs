@@ -73,13 +73,14 @@ const OF_CLASSIFICATION: [&str; 28] = [
 ];
 
 /// `task` among them: recipes without it are older than segmentation.
-const OF_SEGMENTATION: [&str; 18] = [
+const OF_SEGMENTATION: [&str; 19] = [
     "task",
     "dataset",
     "method",
     "neck_channels",
     "head_channels",
     "aux_channels",
+    "class_weight",
     "crop_size",
     "img_scale",
     "ratio_range",

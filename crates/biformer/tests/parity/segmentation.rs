@@ -176,7 +176,7 @@ fn losses() {
         ];
         for (name, mean_over) in means {
             let logits = fixture.tensor::<4>("seg.logits", &device);
-            let loss = values(pixel_cross_entropy(logits, labels.clone(), mean_over));
+            let loss = values(pixel_cross_entropy(logits, labels.clone(), None, mean_over));
             assert_close(name, &loss, &fixture.state_tensor(name).data, 1e-6);
         }
         Ok(means.len())
@@ -259,7 +259,8 @@ fn check_head(path: &Path, fixture: &Fixture, logits: Tensor<4>) -> usize {
     let expected = fixture.bytes["argmax_fullres"].1.iter().map(|&class| i64::from(class));
     assert!(expected.eq(classes), "{}", what("argmax_fullres"));
 
-    let losses = segmentation_losses(SegmentorOutput { logits, auxiliary: None }, labels.clone());
+    let losses =
+        segmentation_losses(SegmentorOutput { logits, auxiliary: None }, labels.clone(), None);
     let expected = &fixture.state_tensor("loss.loss_ce").data;
     assert_close(&what("loss_ce"), &values(losses.loss), expected, LOSS_TOLERANCE);
     let expected = &fixture.state_tensor("loss.acc_seg").data;

@@ -22,7 +22,7 @@ fn losses_count_labelled_pixels() {
         [(MeanOver::AllPixels, loss / 2.0), (MeanOver::LabelledPixels, loss)]
     {
         let logits = logits();
-        let found = pixel_cross_entropy(logits.clone(), one_ignored.clone(), mean_over);
+        let found = pixel_cross_entropy(logits.clone(), one_ignored.clone(), None, mean_over);
         assert!((values(found.clone())[0] - expected).abs() < 1e-6, "{mean_over:?}");
         let gradient = values(logits.grad(&found.backward()).expect("a gradient"));
         assert!(gradient[0] < 0.0 && gradient[2] > 0.0, "{gradient:?}");
@@ -36,12 +36,21 @@ fn losses_count_labelled_pixels() {
     assert_eq!(accuracy([IGNORED; 2]), 0.0);
     let none = labels(&[IGNORED; 2], [1, 1, 2], &device);
     for mean_over in [MeanOver::AllPixels, MeanOver::LabelledPixels] {
-        assert_eq!(values(pixel_cross_entropy(logits(), none.clone(), mean_over)), [0.0]);
+        assert_eq!(values(pixel_cross_entropy(logits(), none.clone(), None, mean_over)), [0.0]);
+        let weights = Some(Tensor::from_floats([0.25, 3.0], &device));
+        assert_eq!(values(pixel_cross_entropy(logits(), none.clone(), weights, mean_over)), [0.0]);
+    }
+    // The second pixel, of class 1, is behind by 8 and weighs 12 times as much.
+    let (both, behind) = (labels(&[0, 1], [1, 1, 2], &device), 8.0 + (-8.0f32).exp().ln_1p());
+    for (mean_over, total) in [(MeanOver::AllPixels, 2.0), (MeanOver::LabelledPixels, 3.25)] {
+        let weights = Some(Tensor::from_floats([0.25, 3.0], &device));
+        let found = values(pixel_cross_entropy(logits(), both.clone(), weights, mean_over))[0];
+        assert!((found - (0.25 * loss + 3.0 * behind) / total).abs() < 1e-5, "{mean_over:?}");
     }
 
     // The auxiliary head has other logits and the weight 0.4.
     let output = SegmentorOutput { logits: logits(), auxiliary: Some(logits() * 0.0) };
-    let losses = segmentation_losses(output, one_ignored);
+    let losses = segmentation_losses(output, one_ignored, None);
     let auxiliary = 0.4 * 2f32.ln() / 2.0;
     assert!((values(losses.decode_loss_ce)[0] - loss / 2.0).abs() < 1e-6);
     assert!((values(losses.aux_loss_ce.expect("a loss"))[0] - auxiliary).abs() < 1e-6);
@@ -68,7 +77,7 @@ fn gradients_are_slopes() {
         let style = model.backbone.config.key_style();
         let loss = |model: &Segmentor| {
             let labels = labels(&classes, [2, SIDE, SIDE], &device);
-            segmentation_losses(model.forward_train(x.clone()), labels).loss
+            segmentation_losses(model.forward_train(x.clone()), labels, None).loss
         };
         let gradients = loss(&model).backward();
         let mut gradients = Gradients { gradients, found: Vec::new() };

@@ -268,6 +268,11 @@ fn print_regions(
                 )?;
             }
             Attention::Full(_) => writeln!(out, "  all {} keys for each query", height * width)?,
+            Attention::Window(attention) => {
+                let grid = attention.config.grid(height, width);
+                let (rows, cols, keys) = (grid.rows, grid.cols, grid.tokens());
+                writeln!(out, "  {rows} × {cols} windows: {keys} keys a query")?;
+            }
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Attention to all tokens, with or without a local enhancement (LePE): stage 4.
+//! Attention to all tokens, with or without a local enhancement (LePE): stage 4, and plain ViTs.
 
 use biformer_ops::{LinearFusion, Precision, RoutedAttentionOptions, global_attention};
 use burn::config::Config;
@@ -30,12 +30,15 @@ pub struct FullAttentionConfig {
     /// What the local enhancement looks at.
     #[config(default = "Lepe::Input")]
     pub lepe: Lepe,
+    /// Whether Q, K and V have a bias. Not in the official models, but in plain ViTs.
+    #[config(default = false)]
+    pub qkv_bias: bool,
 }
 
-/// Multi-head attention of all tokens to all tokens; scale `head_dim^-0.5`, no qkv bias.
+/// Multi-head attention of all tokens to all tokens; scale `head_dim^-0.5`.
 #[derive(Module, Debug)]
 pub struct FullAttention {
-    /// Q, K and V in one projection, without bias.
+    /// Q, K and V in one projection.
     pub qkv: Linear,
     /// Local enhancement, if there is one.
     pub lce: Option<DepthwiseConv>,
@@ -57,7 +60,7 @@ impl FullAttentionConfig {
             self.num_heads
         );
         FullAttention {
-            qkv: Linear::new(dim, 3 * dim, false, device),
+            qkv: Linear::new(dim, 3 * dim, self.qkv_bias, device),
             lce: (self.lepe != Lepe::None).then(|| DepthwiseConv::new(dim, LCE_KERNEL, device)),
             output: Linear::new(dim, dim, true, device),
             config: self.clone(),

@@ -2,9 +2,11 @@
 
 mod bra;
 mod full;
+mod window;
 
 pub use bra::{BiLevelRoutingAttention, BraConfig, RegionRule};
 pub use full::{FullAttention, FullAttentionConfig, Lepe};
+pub use window::{WindowAttention, WindowAttentionConfig};
 
 use std::ops::Range;
 
@@ -22,6 +24,8 @@ pub enum AttentionConfig {
     Bra(BraConfig),
     /// Attention to all tokens.
     Full(FullAttentionConfig),
+    /// Attention within windows.
+    Window(WindowAttentionConfig),
 }
 
 /// The attention of one block.
@@ -31,6 +35,8 @@ pub enum Attention {
     Bra(BiLevelRoutingAttention),
     /// Attention to all tokens (stage 4).
     Full(FullAttention),
+    /// Attention within windows (plain ViTs).
+    Window(WindowAttention),
 }
 
 /// What one attention did, for explanation and parity.
@@ -38,7 +44,7 @@ pub enum Attention {
 pub struct AttentionTrace {
     /// `[batch, height, width, channels]`
     pub output: Tensor<4>,
-    /// Regions and where they attended, if the attention routes.
+    /// Regions and where they attended, if the attention cuts the map.
     pub routing: Option<Routing>,
     /// Q, padded to the regions: `[batch, rows * region_height, cols * region_width, channels]`
     pub query: Tensor<4>,
@@ -48,7 +54,7 @@ pub struct AttentionTrace {
     pub options: RoutedAttentionOptions,
 }
 
-/// The routing of one bi-level routing attention.
+/// The routing of one bi-level routing attention; that of windows leads to themselves.
 #[derive(Clone, Debug)]
 pub struct Routing {
     /// How the map was cut into regions.
@@ -94,6 +100,7 @@ impl AttentionConfig {
         match self {
             Self::Bra(config) => Attention::Bra(config.init(device)),
             Self::Full(config) => Attention::Full(config.init(device)),
+            Self::Window(config) => Attention::Window(config.init(device)),
         }
     }
 }
@@ -104,6 +111,7 @@ impl Attention {
         match self {
             Self::Bra(attention) => attention.config.num_heads,
             Self::Full(attention) => attention.config.num_heads,
+            Self::Window(attention) => attention.config.num_heads,
         }
     }
 
@@ -114,6 +122,7 @@ impl Attention {
         match self {
             Self::Bra(attention) => attention.forward(x),
             Self::Full(attention) => attention.forward(x),
+            Self::Window(attention) => attention.forward(x),
         }
     }
 
@@ -127,6 +136,7 @@ impl Attention {
         match self {
             Self::Bra(attention) => attention.forward_fused(x, norm, residual),
             Self::Full(attention) => attention.forward_fused(x, norm, residual),
+            Self::Window(attention) => attention.forward_fused(x, norm, residual),
         }
     }
 
@@ -135,6 +145,7 @@ impl Attention {
         match self {
             Self::Bra(attention) => Self::Bra(attention.for_inference(precision)),
             Self::Full(attention) => Self::Full(attention.for_inference(precision)),
+            Self::Window(attention) => Self::Window(attention.for_inference(precision)),
         }
     }
 
@@ -143,6 +154,7 @@ impl Attention {
         match self {
             Self::Bra(attention) => attention.forward_traced(x),
             Self::Full(attention) => attention.forward_traced(x),
+            Self::Window(attention) => attention.forward_traced(x),
         }
     }
 }

@@ -45,9 +45,10 @@ struct Moments {
     exp_avg_sq: Tensor<1>,
 }
 
-/// Whether timm would decay this parameter: not norms, biases and other vectors.
+/// Whether timm would decay this parameter: not norms, biases and other vectors, nor the positions of a plain
+/// ViT. (The position encoding of BiFormer is a convolution, `pos_embed.weight`.)
 pub fn is_decayed(key: &str, shape: &[usize]) -> bool {
-    shape.len() > 1 && !key.ends_with(".bias")
+    shape.len() > 1 && !key.ends_with(".bias") && !key.ends_with("pos_embed")
 }
 
 impl AdamW {

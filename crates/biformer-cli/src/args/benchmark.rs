@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{DeviceArgs, PrecisionArgs};
+use super::{DeviceArgs, PrecisionArgs, WindowArgs};
 
 #[derive(Debug, Args)]
 pub struct BenchmarkArgs {
@@ -49,6 +49,12 @@ pub struct BenchmarkArgs {
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub operator: Option<OperatorArgs>,
+    /// Head of a segmentor on each model, with --bench inference: semantic_fpn, upernet or linear; from the pixels
+    /// of a picture to the class of each
+    #[arg(long, help_heading = "With a segmentor")]
+    pub method: Option<String>,
+    #[command(flatten)]
+    pub windows: WindowArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
 }

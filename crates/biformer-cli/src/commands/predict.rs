@@ -20,7 +20,7 @@ use crate::progress::say;
 const BATCH: usize = 16;
 
 pub fn run(args: &PredictArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
-    if segment::is_meant(args.task, &args.checkpoint, &args.transform, &args.look)? {
+    if segment::is_meant(args.task, &args.checkpoint, &args.transform, args.look.given())? {
         return segment::predict::run(args, world, stop);
     }
     segment::refuse([("output", args.output.is_some()), ("opacity", args.opacity.is_some())])?;

@@ -48,6 +48,8 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
     pub operator: Option<OperatorArgs>,
     /// Head of a segmentor on each model, with --bench inference: semantic_fpn, upernet or linear; from the pixels
     /// of a picture to the class of each
@@ -55,8 +57,6 @@ pub struct BenchmarkArgs {
     pub method: Option<String>,
     #[command(flatten)]
     pub windows: WindowArgs,
-    #[command(flatten)]
-    pub device: DeviceArgs,
 }
 
 /// The operator of `--bench operator` and `growth`. The defaults are the paper's setting for detection.

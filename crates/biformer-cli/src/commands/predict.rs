@@ -4,13 +4,12 @@ use std::io::{Write, sink, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use biformer::Error;
 use biformer::classification::{ClassifierInfo, Prediction, class_label, predict};
 use biformer::distributed::World;
 use serde::Serialize;
 use serde_json::json;
 
-use super::pictures::{STDIN, list_pictures, read};
+use super::pictures::{list_pictures, read, refuse_shared_stdin};
 use super::{Done, load, segment, shown};
 use crate::args::{Format, PredictArgs};
 use crate::device;
@@ -27,10 +26,7 @@ pub fn run(args: &PredictArgs, world: &World, stop: &AtomicBool) -> anyhow::Resu
     let device = device::parse(&args.device.device)?;
     let precision = device::precision(&args.precision, &device)?;
     let pictures = list_pictures(&args.pictures)?;
-    if world.size() > 1 && pictures.iter().any(|path| path.as_os_str() == STDIN) {
-        let reason = "standard input goes to one process only; name a file or start without mpirun";
-        return Err(Error::option("PICTURE", reason).into());
-    }
+    refuse_shared_stdin(&pictures, world)?;
     let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference_in(precision);
     let out: Box<dyn Write> = if world.is_first() { Box::new(stdout()) } else { Box::new(sink()) };
     let mut printer = Printer::new(out, args.format, &loaded.info, &pictures);

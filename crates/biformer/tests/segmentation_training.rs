@@ -10,6 +10,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use biformer::Result;
+use biformer::classification::load_classifier;
 use biformer::data::segmentation::{SegmentationFolder, SegmentationSet};
 use biformer::data::shapes::{CLASSES, ShapesConfig, write_segmentation_folder};
 use biformer::data::{DataLoader, Shard};
@@ -144,6 +145,7 @@ fn segmentation_learns_and_begins_with_other_weights() {
     };
     assert_eq!((loaded.grid, loaded.pyramid_channels), (128 / 16, 32));
 
+    linear_probe(&short, folder.path());
     two_processes(&data, &again, folder.path());
 
     // Labels are looked at before the first step.
@@ -171,6 +173,41 @@ fn write_deit(path: &Path) {
     insert("head.weight", vec![1000, 192]);
     insert("head.bias", vec![1000]);
     write_safetensors(path, &weights, &Default::default()).expect("a file");
+}
+
+/// The head learns, and the backbone stays as the classifier has it, bit for bit, running statistics and all.
+fn linear_probe(recipe: &Recipe, folder: &Path) {
+    let classifier = PathBuf::from("biformer_pico.cifar10");
+    let recipe = Recipe {
+        method: "linear".to_owned(),
+        max_iters: 3,
+        val_interval: 3,
+        lr: 1e-2,
+        drop_path: 0.2,
+        initial_checkpoint: Some(classifier.clone()),
+        ..recipe.clone()
+    };
+    let last = folder.join("linear");
+    run(&last, &recipe, &mut Vec::new()).expect("a run");
+    let device = Device::default();
+    let loaded = load_segmentor(&last.join("last.safetensors"), &Default::default(), &device);
+    let loaded = loaded.expect("a segmentor");
+    assert_eq!(loaded.info.method, "linear");
+    let classifier = load_classifier(&classifier, &Default::default(), &device);
+    let before = classifier.expect("a classifier").model.backbone;
+    let style = before.config.key_style();
+    let (before, after) = (state_dict(&before, style), state_dict(&loaded.model.backbone, style));
+    for (key, tensor) in &after {
+        match before.get(key) {
+            Some(before) => assert!(tensor == before, "{key}"),
+            None if key.ends_with("weight") => assert!(tensor.data.iter().all(|&x| x == 1.0)),
+            None => assert!(tensor.data.iter().all(|&x| x == 0.0)),
+        }
+    }
+    assert!(after.len() > before.len(), "no extra norms");
+    let head = state_dict(&loaded.model.decode_head, style);
+    let bias = head.iter().find(|(key, _)| key.ends_with("conv_seg.bias")).expect("a bias").1;
+    assert!(bias.data.iter().all(|&x| x != 0.0), "{bias:?}");
 }
 
 /// Threads in the place of processes, which judge three pictures: one of them has no second one.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{DeviceArgs, PrecisionArgs};
+use super::{DeviceArgs, PrecisionArgs, WindowArgs};
 
 #[derive(Debug, Args)]
 pub struct BenchmarkArgs {
@@ -48,9 +48,15 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
-    pub operator: Option<OperatorArgs>,
-    #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub operator: Option<OperatorArgs>,
+    /// Head of a segmentor on each model, with --bench inference: semantic_fpn, upernet or linear; from the pixels
+    /// of a picture to the class of each
+    #[arg(long, help_heading = "With a segmentor")]
+    pub method: Option<String>,
+    #[command(flatten)]
+    pub windows: WindowArgs,
 }
 
 /// The operator of `--bench operator` and `growth`. The defaults are the paper's setting for detection.

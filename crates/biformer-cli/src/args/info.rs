@@ -8,15 +8,18 @@ use super::{Format, benchmark::parse_size};
 
 #[derive(Debug, Args)]
 pub struct InfoArgs {
-    /// Models to list [default: all]
+    /// Models to list [default: all], or files of segmentors
     pub models: Vec<String>,
+    /// Count the parts of segmentors with this head: semantic_fpn, upernet or linear
+    #[arg(long, conflicts_with_all = ["token_labeling", "table6", "complexity"])]
+    pub method: Option<String>,
     /// Count them as token labeling has them: with class attention and a head for each token
     #[arg(long)]
     pub token_labeling: bool,
-    /// Side, or HEIGHTxWIDTH, of the pictures that multiply-accumulates are counted for
-    #[arg(long, visible_aliases = ["imgsz", "size"], value_name = "SIZE", default_value = "224",
-          value_parser = parse_size)]
-    pub img_size: [usize; 2],
+    /// Side, or HEIGHTxWIDTH, of the pictures that multiply-accumulates are counted for [default: 224, of
+    /// segmentors 512]
+    #[arg(long, visible_aliases = ["imgsz", "size"], value_name = "SIZE", value_parser = parse_size)]
+    pub img_size: Option<[usize; 2]>,
     /// Regions a side, the paper's S [default: that of the model]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub n_win: Option<u16>,
@@ -34,6 +37,23 @@ pub struct InfoArgs {
     pub format: Format,
     #[command(flatten)]
     pub complexity: ComplexityArgs,
+}
+
+impl InfoArgs {
+    /// Whether it is segmentors that are listed: by name, or in files, whose names have a dot.
+    pub fn lists_segmentors(&self) -> bool {
+        self.method.is_some() || self.models.iter().any(|model| is_file_name(model))
+    }
+
+    /// Height and width of the pictures.
+    pub fn img_size(&self) -> [usize; 2] {
+        self.img_size.unwrap_or(if self.lists_segmentors() { [512; 2] } else { [224; 2] })
+    }
+}
+
+/// Whether this is no name of a model.
+pub fn is_file_name(model: &str) -> bool {
+    model.contains(['.', '/'])
 }
 
 #[derive(Debug, Args)]

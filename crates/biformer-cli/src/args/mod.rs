@@ -13,8 +13,8 @@ use biformer::train::Task;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use benchmark::{Bench, BenchmarkArgs, Operator, OperatorArgs};
-pub use info::{ComplexityArgs, InfoArgs};
-pub use segment::{LookArgs, Mode};
+pub use info::{ComplexityArgs, InfoArgs, is_file_name};
+pub use segment::{LookArgs, Mode, ScaleArgs, WindowArgs};
 pub use train::{Overrides, TrainArgs};
 pub use visualize::{Block, Head, VisualizeArgs};
 
@@ -63,6 +63,8 @@ pub enum Command {
     Visualize(VisualizeArgs),
     /// List the models with parameters and multiply-accumulates
     #[command(after_help = "Examples:\n  biformer info biformer_tiny --size 512x768 --layers\n  \
+                            biformer info biformer_small --method upernet\n  \
+                            biformer info runs/train/best.safetensors\n  \
                             biformer info --table6\n  \
                             biformer info biformer_tiny --complexity --stage 2 --output runs/complexity")]
     Info(InfoArgs),
@@ -73,6 +75,8 @@ pub enum Command {
                             biformer benchmark --compare before/benchmark.json\n  \
                             biformer benchmark --bench train --model biformer_nano --img-size 64 -b 64\n  \
                             biformer benchmark --bench growth --output growth\n  \
+                            biformer benchmark --model biformer_small --method upernet --img-size 2048 \\\n    \
+                            --mode slide\n  \
                             biformer benchmark --bench loader --data path/to/imagenette -b 64"
     )]
     Benchmark(BenchmarkArgs),

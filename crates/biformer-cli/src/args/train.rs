@@ -183,7 +183,7 @@ pub struct Overrides {
     /// Data set of segmentation: ade20k, camvid, or a TOML file [default: dataset.toml in the data folder]
     #[arg(long, value_name = "NAME", help_heading = OF_SEGMENTATION)]
     pub dataset: Option<String>,
-    /// Head: semantic_fpn or upernet
+    /// Head: semantic_fpn, upernet, or linear on a backbone that does not learn
     #[arg(long, help_heading = OF_SEGMENTATION)]
     pub method: Option<String>,
     /// Channels of the pyramid of semantic_fpn

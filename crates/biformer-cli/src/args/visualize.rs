@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::{CheckpointArgs, DeviceArgs, TransformArgs};
+use super::{CheckpointArgs, DeviceArgs, ScaleArgs, TransformArgs};
 
 #[derive(Debug, Args)]
 pub struct VisualizeArgs {
@@ -34,6 +34,8 @@ pub struct VisualizeArgs {
     pub transform: TransformArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub scale: ScaleArgs,
 }
 
 /// A block of a stage.

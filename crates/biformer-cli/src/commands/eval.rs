@@ -20,7 +20,7 @@ use crate::device;
 use crate::progress::{Progress, say};
 
 pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
-    if segment::is_meant(args.task, &args.checkpoint, &args.transform, &args.look)? {
+    if segment::is_meant(args.task, &args.checkpoint, &args.transform, args.look.given())? {
         return segment::eval::run(args, world, stop);
     }
     segment::refuse([("dataset", args.dataset.is_some()), ("split", args.split.is_some())])?;

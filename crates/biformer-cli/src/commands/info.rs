@@ -10,7 +10,7 @@ use biformer::models::{BiFormerConfig, MODEL_NAMES};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Done, info_complexity, info_table6, size};
+use super::{Done, info_complexity, info_segmentors, info_table6, size};
 use crate::args::{Format, InfoArgs};
 use crate::device;
 
@@ -54,7 +54,7 @@ struct Row {
 
 /// A layer of a model.
 #[derive(Serialize)]
-struct LayerRow<'a> {
+pub(super) struct LayerRow<'a> {
     model: &'a str,
     layer: &'a str,
     operator: String,
@@ -73,13 +73,16 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
     if args.complexity.complexity {
         return info_complexity::run(args);
     }
-    if !args.img_size.iter().all(|side| SIDES.contains(side)) {
+    if !args.img_size().iter().all(|side| SIDES.contains(side)) {
         let [low, high] = [SIDES.start(), SIDES.end()];
-        let reason = format!("must be {low} to {high} pixels, got {}", size(args.img_size));
+        let reason = format!("must be {low} to {high} pixels, got {}", size(args.img_size()));
         return Err(Error::option("img-size", reason).into());
     }
     if args.table6 {
         return info_table6::run(args);
+    }
+    if args.lists_segmentors() {
+        return info_segmentors::run(args);
     }
     let names = match args.models.as_slice() {
         [] => MODEL_NAMES.map(str::to_owned).to_vec(),
@@ -91,7 +94,7 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
         .collect::<Result<_, _>>()?;
     let rows: Vec<Row> = counted.iter().map(|counted| row(counted, args)).collect();
     let layers: Vec<LayerRow> = match args.layers {
-        true => counted.iter().flat_map(layer_rows).collect(),
+        true => counted.iter().flat_map(|one| layer_rows(&one.name, &one.costs)).collect(),
         false => Vec::new(),
     };
     let mut out = stdout().lock();
@@ -102,7 +105,7 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
             }
             print_table(&rows, args, &mut out)?;
             for counted in counted.iter().filter(|_| !args.models.is_empty()) {
-                print_regions(counted, args.img_size, &mut out)?;
+                print_regions(counted, args.img_size(), &mut out)?;
             }
             print_weights(&mut out)?;
         }
@@ -124,7 +127,7 @@ pub(super) fn count(
     set_regions(&mut config.backbone, args);
     // Weights are drawn when they are used: a model that is only counted draws none.
     let model = config.init(&device::parse("cpu")?);
-    let costs = classifier_costs(&model, args.img_size);
+    let costs = classifier_costs(&model, args.img_size());
     Ok(Counted { name, model, costs })
 }
 
@@ -153,7 +156,7 @@ fn row(counted: &Counted, args: &InfoArgs) -> Row {
     Row {
         model: counted.name.clone(),
         token_labeling: args.token_labeling,
-        img_size: size(args.img_size),
+        img_size: size(args.img_size()),
         params,
         gmacs,
         paper_params_m: paper.map(|(params, ..)| params),
@@ -162,9 +165,12 @@ fn row(counted: &Counted, args: &InfoArgs) -> Row {
     }
 }
 
-fn layer_rows(counted: &Counted) -> impl Iterator<Item = LayerRow<'_>> {
-    counted.costs.iter().map(|LayerCost { name, class, params, macs, .. }| LayerRow {
-        model: &counted.name,
+pub(super) fn layer_rows<'a>(
+    model: &'a str,
+    costs: &'a [LayerCost],
+) -> impl Iterator<Item = LayerRow<'a>> {
+    costs.iter().map(move |LayerCost { name, class, params, macs, .. }| LayerRow {
+        model,
         layer: name,
         operator: class.to_string(),
         params: *params,
@@ -187,7 +193,7 @@ pub(super) fn write_rows(
     Ok(csv.flush()?)
 }
 
-fn print_layers(layers: &[LayerRow], out: &mut impl Write) -> io::Result<()> {
+pub(super) fn print_layers(layers: &[LayerRow], out: &mut impl Write) -> io::Result<()> {
     for layers in layers.chunk_by(|a, b| a.model == b.model) {
         let header = ("operator", "parameters", "MACs", "share");
         let total = layers.iter().map(|layer| layer.macs).sum::<usize>() as f64;
@@ -218,13 +224,18 @@ pub(super) const COUNTED: &str =
 
 /// Above [`figures`].
 pub(super) fn figures_header(args: &InfoArgs) -> String {
-    let [height, width] = args.img_size;
-    let side = if height == width { height.to_string() } else { format!("{height}x{width}") };
-    let gmacs = format!("GMACs @{side}");
+    let gmacs = gmacs_header(args);
     format!(
         "{:>12} {gmacs:>14}   paper: {:>7} {:>10} {:>6}",
         "parameters", "params", "GMACs @224", "top-1"
     )
+}
+
+/// As the flag has the size.
+pub(super) fn gmacs_header(args: &InfoArgs) -> String {
+    let [height, width] = args.img_size();
+    let side = if height == width { height.to_string() } else { format!("{height}x{width}") };
+    format!("GMACs @{side}")
 }
 
 /// What was counted, and the paper's millions of parameters, GMACs and top-1.
@@ -286,7 +297,7 @@ fn print_weights(out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn thousands(number: usize) -> String {
+pub(super) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits
         .as_bytes()

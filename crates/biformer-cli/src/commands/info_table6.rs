@@ -41,7 +41,7 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
     let row = |&(change, model, token_labeling, paper): &(_, &'static str, _, Paper)| {
         let (params, gmacs) = count(model.to_owned(), token_labeling, args)?.sums();
         let (paper_params_m, paper_gmacs, paper_top1) = paper;
-        let img_size = size(args.img_size);
+        let img_size = size(args.img_size());
         Ok(Row {
             change,
             model,

@@ -7,6 +7,7 @@ mod eval_report;
 pub mod export;
 pub mod info;
 mod info_complexity;
+mod info_segmentors;
 mod info_table6;
 pub mod label_maps;
 mod pictures;

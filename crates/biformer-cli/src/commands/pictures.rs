@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use biformer::Error;
 use biformer::data::{RgbImage, decode, decode_bytes, is_image_file};
+use biformer::distributed::World;
 
 /// In place of a file: one picture on standard input.
 pub(super) const STDIN: &str = "-";
@@ -51,6 +52,15 @@ fn list_folder(folder: &Path, pictures: &mut Vec<PathBuf>) -> Result<(), Error> 
         } else if path.is_dir() && !path.is_symlink() {
             list_folder(&path, pictures)?;
         }
+    }
+    Ok(())
+}
+
+/// An error if several processes would read the one standard input.
+pub(super) fn refuse_shared_stdin(pictures: &[PathBuf], world: &World) -> Result<(), Error> {
+    if world.size() > 1 && pictures.iter().any(|path| path.as_os_str() == STDIN) {
+        let reason = "standard input goes to one process only; name a file or start without mpirun";
+        return Err(Error::option("PICTURE", reason));
     }
     Ok(())
 }

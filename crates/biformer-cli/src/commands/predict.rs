@@ -4,13 +4,12 @@ use std::io::{Write, sink, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use biformer::Error;
 use biformer::classification::{ClassifierInfo, Prediction, class_label, predict};
 use biformer::distributed::World;
 use serde::Serialize;
 use serde_json::json;
 
-use super::pictures::{STDIN, list_pictures, read};
+use super::pictures::{list_pictures, read, refuse_shared_stdin};
 use super::{Done, load, segment, shown};
 use crate::args::{Format, PredictArgs};
 use crate::device;
@@ -20,17 +19,14 @@ use crate::progress::say;
 const BATCH: usize = 16;
 
 pub fn run(args: &PredictArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
-    if segment::is_meant(args.task, &args.checkpoint, &args.transform, &args.look)? {
+    if segment::is_meant(args.task, &args.checkpoint, &args.transform, args.look.given())? {
         return segment::predict::run(args, world, stop);
     }
     segment::refuse([("output", args.output.is_some()), ("opacity", args.opacity.is_some())])?;
     let device = device::parse(&args.device.device)?;
     let precision = device::precision(&args.precision, &device)?;
     let pictures = list_pictures(&args.pictures)?;
-    if world.size() > 1 && pictures.iter().any(|path| path.as_os_str() == STDIN) {
-        let reason = "standard input goes to one process only; name a file or start without mpirun";
-        return Err(Error::option("PICTURE", reason).into());
-    }
+    refuse_shared_stdin(&pictures, world)?;
     let loaded = load(&args.checkpoint, &args.transform, &device)?.for_inference_in(precision);
     let out: Box<dyn Write> = if world.is_first() { Box::new(stdout()) } else { Box::new(sink()) };
     let mut printer = Printer::new(out, args.format, &loaded.info, &pictures);

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::{Folder, Watched, assert_keys, names};
+use super::{Ended, Folder, Watched, assert_keys, names};
 
 /// Few runs; they go on for a second.
 const NANO: &str = "benchmark --model biformer_nano --img-size 64 --runs 2 --warmup 1";
@@ -50,6 +50,36 @@ fn full_attention_as_an_operator() {
     let json = Folder::empty().run(flags).expect_code(0).json();
     assert_plausible(&json, 1.0);
     assert_eq!((&json["model"], &json["dim"]), (&"full".into(), &32.into()));
+}
+
+/// 96 × 160 pixels are 2 × 3 windows of 64, each a stride of 48 after the one before.
+#[test]
+fn a_segmentor_sees_a_picture_whole_or_in_windows() {
+    let folder = Folder::empty();
+    let flags = "benchmark --model biformer_pico --method semantic_fpn --runs 1 --warmup 0";
+    let run = |more: &str| {
+        let ended = folder.run(&format!("{flags} {more}")).expect_code(0);
+        assert_plausible(&ended.json(), 1.0);
+        assert_eq!(ended.json()["method"], "semantic_fpn");
+        ended
+    };
+    let gmacs = |ended: &Ended| ended.json()["gmacs"].as_f64().expect("a number");
+    let whole = run("--img-size 64 --output out");
+    assert!(whole.stderr.contains("biformer_pico, inference of semantic_fpn, batch 1, 64 × 64"));
+    assert!(whole.json()["crop_size"].is_null());
+    let slide = "--mode slide --crop-size 64 --stride 48 --img-size 96x160";
+    let windows = run(&format!("{slide} --compare out/benchmark.json"));
+    assert!((gmacs(&windows) - 6.0 * gmacs(&whole)).abs() < 1e-9, "{}", windows.stdout);
+    let json = windows.json();
+    assert_eq!((&json["crop_size"], &json["stride"]), (&64.into(), &48.into()));
+    for words in [
+        "inference of semantic_fpn, windows of 64 every 48, batch 1, 96 × 160",
+        "only measured now: inference semantic_fpn on biformer_pico, batch 1, 96x160",
+        "windows of 64, every 48",
+        "only in the file: inference semantic_fpn on biformer_pico, batch 1, 64,",
+    ] {
+        assert!(windows.stderr.contains(words), "no `{words}` in:\n{}", windows.stderr);
+    }
 }
 
 #[test]
@@ -254,6 +284,15 @@ fn what_cannot_be_measured() {
         ("--bench growth --img-size 64x128 128x64", ["img_size", "512 tokens"]),
         ("--bench growth --img-size 64 4096", ["img_size", "got 4096x4096"]),
         ("--bench growth --num-heads 3 --img-size 32 64", ["num_heads", "a divisor of 64, got 3"]),
+        ("--method deeplab", ["deeplab", "semantic_fpn, upernet, linear"]),
+        ("--method linear --model resnet50", ["resnet50", "biformer_tiny"]),
+        ("--method linear --batch-size 2", ["batch_size", "one picture at a time, got 2"]),
+        ("--method linear --img-size 2048x2056", ["img_size", "slide a window"]),
+        ("--method linear --img-size 16", ["img_size", "got 16x16"]),
+        ("--method linear --stride 9", ["stride", "needs --mode slide"]),
+        ("--method linear --mode slide --stride 999", ["stride", "1 to the crop size 512"]),
+        ("--mode slide", ["mode", "needs --method"]),
+        ("--bench train --method linear", ["method", "no meaning with --bench train"]),
         ("--bench operator --operator full --topk 2", ["operator", "no regions"]),
         ("--bench operator --operator conv", ["conv", "possible values: bra"]),
         ("--bench operator --model biformer_tiny", ["model", "no meaning with --bench operator"]),

@@ -50,6 +50,44 @@ fn layers_and_regions_are_counted() {
 }
 
 #[test]
+fn parts_of_segmentors_are_counted() {
+    let folder = Folder::empty();
+    let info = |flags: &str| folder.run(&format!("info {flags}")).expect_code(0).stdout;
+    let rows = info("biformer_tiny biformer_small --method upernet --format json");
+    let rows: Vec<Value> = serde_json::from_str(&rows).expect("JSON");
+    let parts: Vec<&str> = rows.iter().map(|row| row["part"].as_str().expect("a part")).collect();
+    assert_eq!(parts[..4], ["backbone", "decode_head", "auxiliary_head", "all"]);
+    assert_eq!(parts[..4], parts[4..]);
+    for rows in rows.chunks(4) {
+        let number = |row: &Value, key: &str| row[key].as_f64().expect("a number");
+        for key in ["params", "gmacs"] {
+            let sum: f64 = rows[..3].iter().map(|row| number(row, key)).sum();
+            assert!((sum - number(&rows[3], key)).abs() < 1e-9 * sum, "{key}: {rows:?}");
+        }
+        // Only training asks it; 9 · 256 · 256 of its weights are those of a convolution.
+        assert_eq!(rows[2]["gmacs"], 0.0);
+        assert!(number(&rows[2], "params") > 589_824.0);
+        assert_eq!((&rows[0]["num_classes"], &rows[0]["img_size"]), (&150.into(), &512.into()));
+    }
+    let table = info("biformer_tiny --method semantic_fpn --size 224");
+    for words in ["semantic_fpn on biformer_tiny, 150 classes", "GMACs @224", "neck", "100.0 %"] {
+        assert!(table.contains(words), "no `{words}` in:\n{table}");
+    }
+    let layers = info("biformer_tiny --method linear --layers --format csv");
+    let last = "\"linear on biformer_tiny, 150 classes\",decode_head.conv_seg,linear,144150,";
+    assert!(layers.contains(last), "{layers}"); // 150 · (960 + 1)
+    let sum = info("--method linear --format csv");
+    assert_eq!(sum.lines().count(), 1 + 9 * 3, "{sum}");
+
+    folder.fails("info --method deeplab", 2, &["deeplab", "semantic_fpn, upernet, linear"]);
+    folder.fails("info --method linear --topk 1,1,1", 2, &["topk", "for classifiers"]);
+    folder.fails("info --method linear --table6", 2, &["--method", "cannot be used"]);
+    folder.fails("info nowhere.safetensors", 1, &["nowhere.safetensors"]);
+    let built_in = "info biformer_pico.cifar10";
+    folder.fails(built_in, 2, &["checkpoint", "built in are classifiers'"]);
+}
+
+#[test]
 fn table_6_is_a_walk_to_biformer_s() {
     let folder = Folder::empty();
     let rows = folder.run("info --table6 --format json").expect_code(0).stdout;

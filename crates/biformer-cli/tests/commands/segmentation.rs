@@ -6,11 +6,12 @@ use biformer::data::decode;
 use biformer::data::segmentation::read_label_values;
 use biformer::data::shapes::{ShapesConfig, write_segmentation_folder};
 
+use super::visualize::data;
 use super::{Folder, assert_keys, names};
 
 impl Folder {
     /// With `scenes`: 16 training and 8 validation pictures of 64².
-    fn with_scenes() -> Self {
+    pub(super) fn with_scenes() -> Self {
         let folder = Self::empty();
         let config = ShapesConfig { img_size: 64, train_per_class: 2, val_per_class: 1, seed: 0 };
         write_segmentation_folder(&folder.path("scenes"), &config).expect("drawn pictures");
@@ -85,6 +86,63 @@ fn segmentation_from_training_to_drawings() {
     }
     let csv = folder.run(&format!("{predict} --format csv")).expect_code(0).stdout;
     assert!(csv.starts_with("file,index,class,area\nscenes/images/val/"), "{csv}");
+
+    let info = folder.run("info run/last.safetensors").expect_code(0).stdout;
+    assert!(info.contains("semantic_fpn on biformer_pico, 9 classes"), "{info}");
+    let both = "info biformer_pico run/last.safetensors --method upernet --format csv";
+    let both = folder.run(both).expect_code(0).stdout;
+    assert_eq!(both.lines().count(), 1 + 4 + 4, "{both}");
+    folder.fails("info biformer_pico run/last.safetensors", 2, &["method", "name the head"]);
+}
+
+/// Pictures of 64 × 48 pixels, which a segmentor sees whole, where a classifier would see the middle.
+#[test]
+fn visualize_looks_into_segmentors() {
+    let folder = Folder::with_scenes();
+    let train = format!("{TRAIN} --method upernet --max-iters 2 --val-interval 2 --output run");
+    folder.run(&train).expect_code(0);
+    let picture = decode(&folder.path("scenes/images/val/disc_0000.png")).expect("a picture");
+    let oblong = image::imageops::crop_imm(&picture, 0, 0, 64, 48).to_image();
+    oblong.save(folder.path("a.png")).expect("a PNG");
+    oblong.save(folder.path("b.png")).expect("a PNG");
+
+    let visualize = "visualize --checkpoint run/last.safetensors --stage 1";
+    let flags = "a.png b.png --query 0,0 --query 63,47 --output seen";
+    let ended = folder.run(&format!("{visualize} {flags}")).expect_code(0);
+    assert_eq!(ended.json()["drawings"], serde_json::json!(["a", "b"]));
+    assert_eq!(
+        names(&folder.path("seen")),
+        ["a.html", "a.png", "b.html", "b.png", "contact_sheet.png"]
+    );
+    // Three panels of 384 × 288, two queries.
+    let drawing = decode(&folder.path("seen/a.png")).expect("a PNG");
+    assert!((3 * 384..=3 * 400).contains(&drawing.width()), "{:?}", drawing.dimensions());
+    assert!((2 * 288..2 * 350).contains(&drawing.height()), "{:?}", drawing.dimensions());
+    let page = |folder_name: &str| {
+        let page = folder.path(folder_name).join("a.html");
+        let data = data(&fs::read_to_string(page).expect("a page"));
+        let size = ["height", "width"].map(|side| data["stages"][0][0][side].clone());
+        (data["subtitle"].as_str().expect("a subtitle").to_owned(), size)
+    };
+    let (subtitle, size) = page("seen");
+    assert!(subtitle.starts_with("upernet on biformer_pico: "), "{subtitle}");
+    assert!(subtitle.ends_with(" % at 0,0"), "{subtitle}");
+    // Stretched to multiples of 32 as in training; the map of stage 1 is a quarter of that.
+    assert_eq!(size, [16, 16]);
+    let flags = "a.png --img-scale 128 128 --size-divisor 1 --output other";
+    folder.run(&format!("{visualize} {flags}")).expect_code(0);
+    let (subtitle, size) = page("other");
+    assert!(subtitle.ends_with(" % at 32,24"), "the middle: {subtitle}");
+    assert_eq!(size, [24, 32]);
+
+    let visualize = |flags: &str| format!("{visualize} a.png {flags}");
+    folder.fails(&visualize("--img-size 64"), 2, &["img-size", "--img-scale"]);
+    folder.fails(&visualize("--block 2"), 2, &["block", "stage 1 has 1 block, got 2"]);
+    let ended = folder.run(&visualize("--query 64,0 --output out")).expect_code(1);
+    assert!(ended.stderr.contains("it sees 0 to 63 from the left and 0 to 47"), "{}", ended.stderr);
+    let ended = folder.run(&visualize("--img-scale 4096 4096 --output out")).expect_code(1);
+    assert!(ended.stderr.contains("lower the scale"), "{}", ended.stderr);
+    folder.fails("visualize a.png --img-scale 64 64", 2, &["img-scale", "for segmentors"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Folder;
 
 /// What a page holds.
-fn data(page: &str) -> Value {
+pub(super) fn data(page: &str) -> Value {
     let (_, rest) =
         page.split_once("<script id=\"data\" type=\"application/json\">").expect("data");
     let (data, _) = rest.split_once("</script>").expect("its end");

@@ -199,7 +199,7 @@ impl Benchmark {
         rule("num_heads", [num_heads], divides, &format!("a divisor of {dim}"))
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let Self { batch_size, threads, runs, warmup, .. } = *self;
         rule("batch_size", [batch_size], |size| (1..=65_536).contains(&size), "1 to 65536")?;
         rule("threads", [threads], |threads| (1..=1024).contains(&threads), "1 to 1024")?;
@@ -209,7 +209,7 @@ impl Benchmark {
     }
 
     /// All of it within the pool: work is handed out faster from one of its threads.
-    fn in_pool<R: Send>(&self, measurement: impl FnOnce() -> R + Send) -> Result<R> {
+    pub(super) fn in_pool<R: Send>(&self, measurement: impl FnOnce() -> R + Send) -> Result<R> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
         let pool = pool.map_err(|error| Error::option("threads", error))?;
         Ok(pool.install(measurement))

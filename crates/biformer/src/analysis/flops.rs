@@ -22,7 +22,9 @@ use crate::layers::{
     PatchEmbed, Stem,
 };
 use crate::models::{Backbone, BiFormer, Block};
-use crate::segmentation::{DecodeHead, PixelClassifier, Segmentor, SemanticFpnHead, UperHead};
+use crate::segmentation::{
+    DecodeHead, LinearHead, PixelClassifier, Segmentor, SemanticFpnHead, UperHead,
+};
 
 /// Cost of one layer for one picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +87,12 @@ pub fn segmentor_costs(model: &Segmentor, size: [usize; 2]) -> Vec<LayerCost> {
     match &model.decode_head {
         DecodeHead::SemanticFpn(head) => counter.semantic_fpn("decode_head", head, sizes),
         DecodeHead::Uper(head) => counter.uper("decode_head", head, sizes),
+        DecodeHead::Linear(LinearHead { bn, conv_seg }) => {
+            let positions = area(sizes[0]);
+            counter.batch_norm("decode_head.bn", bn, positions);
+            counter.moves(2 * bn.gamma.lazy_shape().num_elements() * positions);
+            counter.pixel_classifier("decode_head.conv_seg", conv_seg, positions);
+        }
     }
     if let Some(head) = &model.auxiliary_head {
         for (i, conv) in head.convs.iter().enumerate() {

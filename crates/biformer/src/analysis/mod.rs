@@ -10,6 +10,7 @@ mod growth;
 mod loader;
 mod measure;
 mod roofline;
+mod segmentation;
 
 pub use benchmark::{Benchmark, full_attention, inference, operator, train_step};
 pub use complexity::{
@@ -25,3 +26,4 @@ pub use growth::{
 pub use loader::{LoaderMeasurement, loader};
 pub use measure::{Latency, Measurement, OperatorTime, Speed};
 pub use roofline::{Roofs, draw_rooflines};
+pub use segmentation::segmentor_inference;

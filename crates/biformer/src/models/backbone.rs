@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::{BiFormer, BiFormerConfig, InitializedBackbone, MODEL_NAMES};
 use super::{VIT_NAMES, Vit, VitConfig};
-use crate::attention::AttentionTrace;
+use crate::attention::{Attention, AttentionTrace};
 use crate::weights::{KeyMismatch, KeyStyle, StateDict};
 use crate::{Error, Result};
 
@@ -141,14 +141,28 @@ impl Backbone {
         }
     }
 
-    /// What each attention did, in the order of the blocks.
-    pub fn forward_traced(&self, x: Tensor<4>) -> Vec<AttentionTrace> {
+    /// [`Backbone::forward_maps`] with what each attention did, by stage; those of a plain ViT are all in the first.
+    pub fn forward_traced(&self, x: Tensor<4>) -> ([Tensor<4>; 4], [Vec<AttentionTrace>; 4]) {
         match self {
             Self::BiFormer(backbone) => {
-                backbone.forward_traced(x).1.into_iter().flatten().collect()
+                let (maps, traces) = backbone.forward_traced(x);
+                (backbone.with_extra_norms(maps), traces)
             }
-            Self::Vit(backbone) => backbone.forward_traced(x).1,
+            Self::Vit(backbone) => {
+                let (maps, traces) = backbone.forward_traced(x);
+                (maps, [traces, Vec::new(), Vec::new(), Vec::new()])
+            }
         }
+    }
+
+    /// The attentions of a stage, counted from 0.
+    pub fn attentions(&self, stage: usize) -> Vec<&Attention> {
+        let blocks = match self {
+            Self::BiFormer(backbone) => &backbone.stages[stage].blocks,
+            Self::Vit(backbone) if stage == 0 => &backbone.blocks,
+            Self::Vit(_) => return Vec::new(),
+        };
+        blocks.iter().map(|block| &block.attn).collect()
     }
 
     /// See [`BiFormer::for_inference_in`].

@@ -237,7 +237,14 @@ impl BiFormer {
     /// - x: `[batch, 3, height, width]`
     /// - outputs: `[batch, height / stride, width / stride, embed_dims[i]]`
     pub fn forward_maps(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
-        let maps = self.forward_stages(x);
+        self.with_extra_norms(self.forward_stages(x))
+    }
+
+    /// The maps after the stages, each through its extra norm if there is one.
+    ///
+    /// # Shapes
+    /// - maps, outputs: `[batch, height / stride, width / stride, embed_dims[i]]`
+    pub fn with_extra_norms(&self, maps: [Tensor<4>; 4]) -> [Tensor<4>; 4] {
         let Some(norms) = &self.extra_norms else { return maps };
         let mut norms = norms.iter();
         maps.map(|map| norms.next().expect("a norm for each map").forward(map))

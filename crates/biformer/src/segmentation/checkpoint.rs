@@ -9,8 +9,8 @@ use burn::tensor::Device;
 use serde::de::DeserializeOwned;
 
 use super::{
-    DecodeHeadConfig, FcnHeadConfig, METHOD_NAMES, Segmentor, SegmentorConfig, SemanticFpnConfig,
-    UperHeadConfig,
+    DecodeHeadConfig, FcnHeadConfig, LinearHeadConfig, METHOD_NAMES, Segmentor, SegmentorConfig,
+    SemanticFpnConfig, UperHeadConfig,
 };
 use crate::data::segmentation::{SegmentationSet, TestResize, voc_palette};
 use crate::models::{BackboneConfig, BiFormerConfig, MODEL_NAMES, VIT_NAMES, VitConfig};
@@ -159,6 +159,9 @@ fn heads(weights: &StateDict) -> Result<(DecodeHeadConfig, usize), String> {
         )),
     };
     let [num_classes, channels] = rows_and_columns("decode_head.conv_seg.weight")?;
+    if weights.contains_key("decode_head.bn.weight") {
+        return Ok((DecodeHeadConfig::Linear(LinearHeadConfig { channels }), num_classes));
+    }
     let is_upernet = weights.keys().any(|key| key.starts_with("decode_head.psp_modules."));
     if !is_upernet {
         let [pyramid_channels, _] = rows_and_columns("neck.lateral_convs.0.conv.weight")?;

@@ -1,6 +1,6 @@
 //! Semantic segmentation (paper §4.3, Table 4): a class for each pixel, by Semantic FPN or UPerNet on the
-//! maps C2–C5. Heads and losses are those of mmsegmentation 0.30, in whose files official weights
-//! come.
+//! maps C2–C5, or by the linear probe that they must beat. Heads and losses are those of mmsegmentation
+//! 0.30, in whose files official weights come.
 
 mod baseline;
 mod batch;
@@ -8,6 +8,7 @@ mod checkpoint;
 mod evaluate;
 mod fcn_head;
 mod inference;
+mod linear_head;
 mod loss;
 mod mean_iou;
 mod model;
@@ -27,6 +28,7 @@ pub use checkpoint::{
 pub use evaluate::{Segmented, SegmentedBatch, evaluate};
 pub use fcn_head::{FcnHead, FcnHeadConfig};
 pub use inference::{Inference, MAX_WINDOW_PIXELS, segment};
+pub use linear_head::{LinearHead, LinearHeadConfig};
 pub use loss::{
     IGNORED, MeanOver, SegmentationLosses, pixel_accuracy, pixel_classes, pixel_cross_entropy,
     resize_logits, segmentation_losses,

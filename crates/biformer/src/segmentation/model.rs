@@ -5,13 +5,14 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{FcnHead, FcnHeadConfig, SemanticFpnConfig, SemanticFpnHead, UperHead, UperHeadConfig};
+use super::{FcnHead, FcnHeadConfig, LinearHead, LinearHeadConfig};
+use super::{SemanticFpnConfig, SemanticFpnHead, UperHead, UperHeadConfig};
 use crate::layers::{Fpn, FpnConfig};
 use crate::models::{Backbone, BackboneConfig};
 use crate::{Error, Result};
 
-/// The methods by name, in the order of Table 4.
-pub const METHOD_NAMES: [&str; 2] = ["semantic_fpn", "upernet"];
+/// The methods by name: those of Table 4 in its order, and what they must beat.
+pub const METHOD_NAMES: [&str; 3] = ["semantic_fpn", "upernet", "linear"];
 
 /// Regions a side of backbones for segmentation (§4.3).
 const N_WIN: usize = 8;
@@ -35,6 +36,8 @@ pub enum DecodeHeadConfig {
     SemanticFpn(SemanticFpnConfig),
     /// With an auxiliary head.
     Uper(UperHeadConfig, FcnHeadConfig),
+    /// On a backbone that does not learn.
+    Linear(LinearHeadConfig),
 }
 
 /// A backbone with what classifies each pixel.
@@ -58,6 +61,8 @@ pub enum DecodeHead {
     SemanticFpn(SemanticFpnHead),
     /// Of the maps themselves.
     Uper(UperHead),
+    /// Of the maps, by one layer.
+    Linear(LinearHead),
 }
 
 /// Logits of training.
@@ -86,6 +91,14 @@ impl SegmentorConfig {
         Self::new(dense(backbone), DecodeHeadConfig::Uper(head, auxiliary))
     }
 
+    /// A linear probe: 8 × 8 regions, a layer norm on each map, which stays the identity as all of the
+    /// backbone stays as it is, and one layer for all maps.
+    pub fn linear(backbone: impl Into<BackboneConfig>) -> Self {
+        let backbone = backbone.into();
+        let head = LinearHeadConfig::new(backbone.channels().iter().sum());
+        Self::new(dense(backbone), DecodeHeadConfig::Linear(head))
+    }
+
     /// The method of one of [`METHOD_NAMES`] on a backbone of one of
     /// [`MODEL_NAMES`](crate::models::MODEL_NAMES) or [`VIT_NAMES`](crate::models::VIT_NAMES).
     ///
@@ -103,6 +116,7 @@ impl SegmentorConfig {
         match method {
             "semantic_fpn" => Ok(Self::semantic_fpn(backbone)),
             "upernet" => Ok(Self::upernet(backbone)),
+            "linear" => Ok(Self::linear(backbone)),
             _ => {
                 let known = METHOD_NAMES.join(", ");
                 let reason = format!("no method `{method}`; there are {known}");
@@ -116,6 +130,7 @@ impl SegmentorConfig {
         match self.decode_head {
             DecodeHeadConfig::SemanticFpn(_) => "semantic_fpn",
             DecodeHeadConfig::Uper(..) => "upernet",
+            DecodeHeadConfig::Linear(_) => "linear",
         }
     }
 
@@ -139,6 +154,12 @@ impl SegmentorConfig {
                 decode_head: DecodeHead::Uper(head.init(self.num_classes, device)),
                 auxiliary_head: Some(auxiliary.init(self.num_classes, device)),
             },
+            DecodeHeadConfig::Linear(head) => Segmentor {
+                backbone,
+                neck: None,
+                decode_head: DecodeHead::Linear(head.init(self.num_classes, device)),
+                auxiliary_head: None,
+            },
         }
     }
 }
@@ -154,9 +175,15 @@ impl Segmentor {
         self.decode(self.backbone.forward_maps(x))
     }
 
-    /// [`Segmentor::forward`], and the logits of the auxiliary head.
+    /// [`Segmentor::forward`], and the logits of the auxiliary head. The backbone in front of a linear head
+    /// does not learn: it runs as in evaluation, and no gradient reaches it.
     pub fn forward_train(&self, x: Tensor<4>) -> SegmentorOutput {
-        let maps = self.backbone.forward_maps(x);
+        let maps = match &self.decode_head {
+            DecodeHead::Linear(_) if x.is_autodiff() => {
+                self.backbone.valid().forward_maps(x.inner()).map(Tensor::autodiff)
+            }
+            _ => self.backbone.forward_maps(x),
+        };
         let [_, _, c4, _] = maps.clone();
         let auxiliary = self.auxiliary_head.as_ref().map(|head| head.forward(c4));
         SegmentorOutput { logits: self.decode(maps), auxiliary }
@@ -175,6 +202,7 @@ impl Segmentor {
         match &self.decode_head {
             DecodeHead::SemanticFpn(head) => head.forward(&levels),
             DecodeHead::Uper(head) => head.forward(&levels),
+            DecodeHead::Linear(head) => head.forward(&levels),
         }
     }
 
@@ -193,6 +221,7 @@ impl Segmentor {
                     DecodeHead::SemanticFpn(head.for_inference(precision))
                 }
                 DecodeHead::Uper(head) => DecodeHead::Uper(head.for_inference(precision)),
+                DecodeHead::Linear(head) => DecodeHead::Linear(head),
             },
             auxiliary_head: None,
         }
@@ -203,6 +232,7 @@ impl Segmentor {
         match &self.decode_head {
             DecodeHead::SemanticFpn(head) => head.conv_seg.num_classes(),
             DecodeHead::Uper(head) => head.conv_seg.num_classes(),
+            DecodeHead::Linear(head) => head.conv_seg.num_classes(),
         }
     }
 }

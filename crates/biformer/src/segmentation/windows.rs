@@ -24,6 +24,13 @@ pub struct Slide {
     pub stride: usize,
 }
 
+impl Slide {
+    /// How many windows there are over a picture of this height and width.
+    pub fn windows(self, size: [usize; 2]) -> usize {
+        size.into_iter().map(|length| windows(length, self).len()).product()
+    }
+}
+
 /// One window, of any size.
 const WHOLE: Slide = Slide { crop_size: usize::MAX, stride: usize::MAX };
 

@@ -141,6 +141,7 @@ impl Recipe {
                 head.channels = self.head_channels;
                 auxiliary.channels = self.aux_channels;
             }
+            DecodeHeadConfig::Linear(_) => {}
         }
         Ok(config.with_num_classes(num_classes))
     }

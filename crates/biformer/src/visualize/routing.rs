@@ -24,7 +24,7 @@ const HEAT: u8 = 150;
 /// and how much it attends to each place, from blue (nothing) to red (the most).
 ///
 /// # Shapes
-/// - picture: `[side, side, 3]`, what the model saw, at any resolution
+/// - picture: `[height, width, 3]`, what the model saw, at any resolution
 /// - query: from the left and from above, in 0..1
 ///
 /// # Panics

@@ -52,7 +52,7 @@ impl KeyStyle {
                 "blocks" if self == Self::BiFormer => {}
                 // Enum variants have no place in official names.
                 "OverlappedStem" | "OverlappedMerging" | "Stem" | "Merging" | "Bra" | "Full" => {}
-                "Window" | "BiFormer" | "Vit" | "SemanticFpn" | "Uper" => {}
+                "Window" | "BiFormer" | "Vit" | "SemanticFpn" | "Uper" | "Linear" => {}
                 "conv1" => key.push("0"),
                 "norm1" if parent == Some("OverlappedStem") => key.push("1"),
                 "conv2" => key.push("3"),

@@ -66,6 +66,17 @@ fn keys_are_those_of_mmsegmentation() {
         );
         // 4 + 1 + 3 + 3 + 1 convolutions and that of the auxiliary head, twice the classes.
         assert_eq!(found, 13 * 5 + 2 * 2, "upernet on {name}");
+        let all = c2 + c3 + c4 + c5;
+        let found = has(
+            "linear",
+            &[
+                (stem, &first),
+                ("backbone.extra_norms.0.bias", &[c2]),
+                ("decode_head.bn.running_var", &[all]),
+                ("decode_head.conv_seg.weight", &[150, all, 1, 1]),
+            ],
+        );
+        assert_eq!(found, 4 + 2, "linear on {name}");
     }
     SegmentorConfig::from_names("biformer_huge", "upernet").expect_err("no such model");
     let error = SegmentorConfig::from_names("biformer_tiny", "uper").expect_err("no such method");

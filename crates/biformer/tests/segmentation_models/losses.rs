@@ -90,6 +90,8 @@ fn gradients_are_slopes() {
                 of_part().flat_map(|(_, gradient)| gradient).map(|g| f64::from(*g).powi(2));
             let norm = squares.sum::<f64>().sqrt() as f32;
             let exists = match part {
+                // A linear probe learns nothing but its head.
+                "backbone.extra_norms" => method != "linear",
                 "neck" => method == "semantic_fpn",
                 "auxiliary_head" => method == "upernet",
                 _ => true,
@@ -119,6 +121,7 @@ fn without_dropout(mut model: Segmentor) -> Segmentor {
     match &mut model.decode_head {
         DecodeHead::SemanticFpn(head) => head.conv_seg.dropout = ChannelDropout::new(0.0),
         DecodeHead::Uper(head) => head.conv_seg.dropout = ChannelDropout::new(0.0),
+        DecodeHead::Linear(head) => head.conv_seg.dropout = ChannelDropout::new(0.0),
     }
     if let Some(head) = &mut model.auxiliary_head {
         head.conv_seg.dropout = ChannelDropout::new(0.0);

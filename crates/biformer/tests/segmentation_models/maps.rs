@@ -1,7 +1,7 @@
 //! The maps that segmentors give, and what they cost.
 
 use biformer::analysis::segmentor_costs;
-use biformer::layers::ChannelDropout;
+use biformer::layers::{ChannelDropout, resize_bilinear};
 use biformer::models::{MODEL_NAMES, VIT_NAMES};
 use biformer::segmentation::*;
 use biformer::weights::keys_and_shapes;
@@ -26,6 +26,33 @@ fn logits_have_stride_4_at_any_size() {
             assert_eq!(auxiliary, (method == "upernet").then(|| size(16)), "{method}");
             assert_eq!(values(model.forward(x)), values(output.logits), "{method}");
         }
+    }
+}
+
+/// By its formula: every channel of every map at stride 4, less its mean, over its deviation; of those a weighted
+/// sum for each class.
+#[test]
+fn a_linear_head_is_one_layer_on_all_maps() {
+    let device = Device::default();
+    let model = disturbed(config("linear").init(&device));
+    let DecodeHead::Linear(LinearHead { bn, conv_seg }) = &model.decode_head else {
+        panic!("another head: {:?}", model.decode_head)
+    };
+    let x = Tensor::<4>::random([2, 3, 61, 130], Distribution::Default, &device);
+    let maps = model.backbone.forward_maps(x.clone()).map(|map| resize_bilinear(map, [16, 33]));
+    let features = Tensor::cat(maps.into(), 3); // [2, 16, 33, channels]
+    let [.., channels] = features.dims();
+    let scale = bn.gamma.val() / (bn.running_var.value() + 1e-5).sqrt();
+    let features = features - bn.running_mean.value().reshape([1, 1, 1, channels]);
+    let features =
+        features * scale.reshape([1, 1, 1, channels]) + bn.beta.val().reshape([1, 1, 1, channels]);
+    let weight = conv_seg.weight.val().reshape([1, 1, CLASSES, channels]).swap_dims(2, 3);
+    let logits = features.matmul(weight) + conv_seg.bias.val().reshape([1, 1, 1, CLASSES]);
+    let expected = values(logits.permute([0, 3, 1, 2]));
+    let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    for (found, expected) in values(model.forward(x)).iter().zip(&expected) {
+        // Float32 sums of 416 terms in another order.
+        assert!((found - expected).abs() < 1e-5 * largest, "{found} {expected}");
     }
 }
 

@@ -25,6 +25,7 @@ fn config(method: &str) -> SegmentorConfig {
             UperHeadConfig { channels_in: backbone.embed_dims, channels: 20 },
             FcnHeadConfig { channels_in: backbone.embed_dims[2], channels: 12 },
         ),
+        linear @ DecodeHeadConfig::Linear(_) => linear, // has no width
     };
     config
 }

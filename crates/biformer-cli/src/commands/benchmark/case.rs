@@ -6,18 +6,19 @@ use std::sync::atomic::AtomicBool;
 
 use biformer::analysis::{
     Benchmark, LoaderMeasurement, Measurement, full_attention, inference, loader, operator,
-    train_step,
+    segmentor_inference, train_step,
 };
 use biformer::attention::{BraConfig, FullAttentionConfig};
 use biformer::data::{
     DataLoader, ErasingMode, ImageFolder, RandomErasing, Split, TrainTransform, split_folder,
 };
 use biformer::models::BiFormerConfig;
+use biformer::segmentation::{SegmentorConfig, Slide};
 use biformer::{Error, Result};
 
 use super::report::Row;
 use super::{Bench, BenchmarkArgs, Operator, OperatorArgs, name};
-use crate::commands::{shown, size};
+use crate::commands::{segment, shown, size};
 
 /// What is measured, and how.
 pub(super) struct Case {
@@ -28,6 +29,7 @@ pub(super) struct Case {
 #[derive(Clone)]
 pub(super) enum Subject {
     Inference(String),
+    Segmentor { model: String, method: String, slide: Option<Slide> },
     Train(String),
     Bra(BraConfig),
     Full(FullAttentionConfig),
@@ -40,11 +42,18 @@ pub(super) fn all(args: &BenchmarkArgs, options: &Benchmark) -> Result<Vec<Case>
         [] => vec!["biformer_tiny".to_owned()],
         models => models.to_vec(),
     };
-    let subjects: Vec<Subject> = match args.bench {
-        Bench::Inference => models.into_iter().map(Subject::Inference).collect(),
-        Bench::Train => models.into_iter().map(Subject::Train).collect(),
-        Bench::Operator => vec![attention(&args.operator.clone().unwrap_or_default())],
-        Bench::Loader | Bench::Growth => args.data.iter().cloned().map(Subject::Loader).collect(),
+    let slide = segment::slide(&args.windows)?;
+    let subjects: Vec<Subject> = match (args.bench, &args.method) {
+        (Bench::Inference, Some(method)) => {
+            let subject = |model| Subject::Segmentor { model, method: method.clone(), slide };
+            models.into_iter().map(subject).collect()
+        }
+        (Bench::Inference, None) => models.into_iter().map(Subject::Inference).collect(),
+        (Bench::Train, _) => models.into_iter().map(Subject::Train).collect(),
+        (Bench::Operator, _) => vec![attention(&args.operator.clone().unwrap_or_default())],
+        (Bench::Loader | Bench::Growth, _) => {
+            args.data.iter().cloned().map(Subject::Loader).collect()
+        }
     };
     let sizes: &[[usize; 2]] = match (&args.img_size[..], args.bench) {
         ([], Bench::Operator) => &[[200, 336]], // of the paper's detector: stride 4 at 800 × 1344 pixels
@@ -84,6 +93,10 @@ impl Case {
                 BiFormerConfig::from_name(model)?;
                 self.options.check_for_model()
             }
+            Subject::Segmentor { model, method, slide } => {
+                SegmentorConfig::from_names(model, method)?;
+                self.options.check_for_segmentor(*slide)
+            }
             Subject::Bra(BraConfig { dim, num_heads, .. })
             | Subject::Full(FullAttentionConfig { dim, num_heads, .. }) => {
                 self.options.check_for_attention(*dim, *num_heads)
@@ -106,6 +119,10 @@ impl Case {
         let options = &self.options;
         let measured = match &self.subject {
             Subject::Inference(model) => inference(model, options, stop)?,
+            Subject::Segmentor { model, method, slide } => {
+                let config = SegmentorConfig::from_names(model, method)?;
+                segmentor_inference(&config, *slide, options, stop)?
+            }
             Subject::Train(model) => train_step(model, options, stop)?,
             Subject::Bra(config) => operator(config, options, stop)?,
             Subject::Full(config) => full_attention(config, options, stop)?,
@@ -136,6 +153,13 @@ impl Case {
             Subject::Inference(model) | Subject::Train(model) => {
                 Row { model: Some(model.clone()), ..row }
             }
+            Subject::Segmentor { model, method, slide } => Row {
+                model: Some(model.clone()),
+                method: Some(method.clone()),
+                crop_size: slide.map(|slide| slide.crop_size),
+                stride: slide.map(|slide| slide.stride),
+                ..row
+            },
             Subject::Bra(BraConfig { dim, num_heads, n_win, topk, .. }) => Row {
                 model: Some(name(Operator::Bra)),
                 dim: Some(*dim),

@@ -22,16 +22,26 @@ pub(super) struct Former {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Key {
     bench: String,
-    /// Model, operator or data set.
+    /// Model, segmentor, operator or data set.
     subject: String,
     batch_size: u64,
     img_size: String,
     threads: u64,
     precision: String,
     device: String,
-    /// Of an operator: channels, heads, S and k.
-    attention: [Option<u64>; 4],
+    /// Those of [`SETTINGS`] that there are.
+    settings: [Option<u64>; 6],
 }
+
+/// Keys, and how they are told: channels, heads, S and k of an operator, windows of a segmentor.
+const SETTINGS: [(&str, &str); 6] = [
+    ("dim", "dim"),
+    ("num_heads", "heads"),
+    ("n_win", "S"),
+    ("topk", "k"),
+    ("crop_size", "windows of"),
+    ("stride", "every"),
+];
 
 /// Before and after.
 #[derive(Serialize)]
@@ -154,8 +164,12 @@ fn time(result: &Value) -> Result<(Key, f64), String> {
     let median_ms = median_ms.ok_or_else(|| wrong("median_ms", "milliseconds"))?;
     let or = |key: &str, default: &str| result[key].as_str().unwrap_or(default).to_owned();
     let bench = text("bench")?;
+    let subject = text(if bench == "loader" { "data" } else { "model" })?;
     let key = Key {
-        subject: text(if bench == "loader" { "data" } else { "model" })?,
+        subject: match result["method"].as_str() {
+            Some(method) => format!("{method} on {subject}"),
+            None => subject,
+        },
         batch_size: count("batch_size")?,
         img_size: match &result["img_size"] {
             Value::Number(side) => side.to_string(),
@@ -166,7 +180,7 @@ fn time(result: &Value) -> Result<(Key, f64), String> {
         // Once there was nothing else, and files did not say so.
         precision: or("precision", "f32"),
         device: or("device", "cpu"),
-        attention: ["dim", "num_heads", "n_win", "topk"].map(|key| result[key].as_u64()),
+        settings: SETTINGS.map(|(key, _)| result[key].as_u64()),
         bench,
     };
     Ok((key, median_ms))
@@ -177,7 +191,7 @@ impl fmt::Display for Key {
         let Self { bench, subject, batch_size, img_size, threads, precision, device, .. } = self;
         write!(f, "{bench} {subject}, batch {batch_size}, {img_size}, ")?;
         write!(f, "{}, {precision}, {device}", plural(*threads as usize, "thread"))?;
-        for (name, value) in ["dim", "heads", "S", "k"].into_iter().zip(self.attention) {
+        for ((_, name), value) in SETTINGS.into_iter().zip(self.settings) {
             if let Some(value) = value {
                 write!(f, ", {name} {value}")?;
             }
@@ -228,6 +242,8 @@ mod tests {
             ("precision", json!("bf16")),
             ("device", json!("vulkan")),
             ("topk", json!(4)),
+            ("method", json!("upernet")),
+            ("crop_size", json!(512)),
         ];
         for (key, value) in changes {
             let mut now = result("biformer_tiny", 1, 45.0);

@@ -102,6 +102,10 @@ fn check(args: &BenchmarkArgs) -> Result<()> {
         if given && !benches.contains(&bench) { Err(Error::option(flag, reason())) } else { Ok(()) }
     };
     needs("model", !args.model.is_empty(), &[Bench::Inference, Bench::Train])?;
+    needs("method", args.method.is_some(), &[Bench::Inference])?;
+    if let (Some(flag), None) = (args.windows.given(), &args.method) {
+        return Err(Error::option(flag, "needs --method: it is for segmentors"));
+    }
     needs("detail", args.detail, &[Bench::Inference, Bench::Train, Bench::Operator])?;
     needs("compare", args.compare.is_some() && bench == Bench::Growth, &[])?;
     match (bench, &args.data) {

@@ -15,6 +15,9 @@ use crate::progress::say;
 pub(super) struct Row {
     pub bench: String,
     pub model: Option<String>,
+    pub method: Option<String>,
+    pub crop_size: Option<usize>,
+    pub stride: Option<usize>,
     pub data: Option<String>,
     pub images: Option<usize>,
     pub batch_size: usize,
@@ -91,11 +94,25 @@ impl Row {
 
     /// What differs between the cases of a run.
     pub fn title(&self) -> String {
-        format!("{}, batch {}, {}", self.subject(), self.batch_size, self.sides())
+        let method = self.method.as_ref().map(|method| format!("{method} on "));
+        let method = method.unwrap_or_default();
+        format!("{method}{}, batch {}, {}", self.subject(), self.batch_size, self.sides())
     }
 
     fn subject(&self) -> &str {
         self.model.as_deref().unwrap_or(&self.bench)
+    }
+
+    /// What is the same for all cases of a run.
+    fn task(&self) -> String {
+        let bench = &self.bench;
+        match (&self.method, self.crop_size.zip(self.stride)) {
+            (None, _) => bench.clone(),
+            (Some(method), None) => format!("{bench} of {method}"),
+            (Some(method), Some((crop_size, stride))) => {
+                format!("{bench} of {method}, windows of {crop_size} every {stride}")
+            }
+        }
     }
 
     /// `224 × 224`
@@ -147,9 +164,9 @@ pub(super) fn show(row: &Row) {
             say(format!("{name:<16} {value:>10.3} {unit:<8} {note}").trim_end());
         }
     };
-    let bench = if row.model.is_some() { format!("{}, ", row.bench) } else { String::new() };
+    let task = if row.model.is_some() { format!("{}, ", row.task()) } else { String::new() };
     say(format!(
-        "{}, {bench}batch {}, {}, {}, {}{}",
+        "{}, {task}batch {}, {}, {}, {}{}",
         row.subject(),
         row.batch_size,
         row.sides(),
@@ -180,7 +197,7 @@ pub(super) fn show_line(row: &Row, is_first: bool) {
     if is_first {
         say(format!(
             "{}, {}, {}\n{:<18} {:>5} {:>11} {:>10} {:>10} {:>10} {:>10} {:>9} {:>8}",
-            row.bench,
+            row.task(),
             plural(row.threads, "thread"),
             row.precision,
             "",

@@ -1,30 +1,31 @@
 //! `biformer visualize`
 
+mod model;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use biformer::Error;
-use biformer::classification::{LoadedClassifier, Prediction, best_classes, class_label};
-use biformer::data::{EvalTransform, RgbImage};
+use biformer::data::RgbImage;
 use biformer::visualize::{
-    AttentionMaps, Page, Tile, attention_page, contact_sheet, draw_attention, draw_heat_map,
-    write_png, write_text,
+    Page, Tile, attention_page, contact_sheet, draw_attention, draw_heat_map, write_png, write_text,
 };
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use serde_json::json;
 
 use super::pictures::{STDIN, free_name, list_pictures, read};
-use super::{Done, load, next_free, plural, print, shown};
+use super::{Done, next_free, plural, print, shown};
 use crate::args::{Block, Head, VisualizeArgs};
 use crate::device;
 use crate::progress::say;
+use model::{Look, Model};
 
-/// Side of a drawn picture in pixels.
-const SIDE: usize = 384;
+/// Longer side of a drawn picture in pixels.
+const SIDE: u32 = 384;
 /// The same on a page, and on the contact sheet.
-const PAGE_SIDE: usize = 640;
-const TILE_SIDE: usize = 128;
+const PAGE_SIDE: u32 = 640;
+const TILE_SIDE: u32 = 128;
 /// Heat maps in a row of the contact sheet.
 const COLUMNS: usize = 6;
 const SHEET: &str = "contact_sheet";
@@ -32,8 +33,8 @@ const SHEET: &str = "contact_sheet";
 pub fn run(args: &VisualizeArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let device = device::parse(&args.device.device)?;
     let pictures = list_pictures(&args.pictures)?;
-    let loaded = load(&args.checkpoint, &args.transform, &device)?;
-    let view = View::of(args, &loaded, &device)?;
+    let model = Model::load(args, &device)?;
+    let view = View::of(args, &model, &device)?;
     let output = args.output.clone().unwrap_or_else(|| next_free("runs/visualize"));
     std::fs::create_dir_all(&output).map_err(|source| Error::io("create", &output, source))?;
 
@@ -97,7 +98,8 @@ struct Drawn {
     heat_map: HeatMap,
 }
 
-/// A tile of the contact sheet: the attention of the first query, and the best class.
+/// A tile of the contact sheet: the attention of the first query, and the best class, of a segmentor that
+/// of the query.
 struct HeatMap {
     image: RgbImage,
     class: String,
@@ -106,7 +108,7 @@ struct HeatMap {
 
 /// What is drawn of every picture.
 struct View<'a> {
-    loaded: &'a LoadedClassifier,
+    model: &'a Model,
     device: &'a Device,
     queries: &'a [[u32; 2]],
     /// Counted from 0, as the others.
@@ -116,14 +118,14 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn of(
-        args: &'a VisualizeArgs,
-        loaded: &'a LoadedClassifier,
-        device: &'a Device,
-    ) -> Result<Self, Error> {
-        let config = &loaded.model.backbone.config;
+    fn of(args: &'a VisualizeArgs, model: &'a Model, device: &'a Device) -> Result<Self, Error> {
         let stage = usize::from(args.stage) - 1;
-        let depth = config.depths[stage];
+        let attentions = model.attentions(stage);
+        let depth = attentions.len();
+        if depth == 0 {
+            let reason = format!("{} has no blocks there; take 1", model.name());
+            return Err(Error::option("stage", reason));
+        }
         let block = match args.block {
             Block::Last => depth - 1,
             Block::Number(number) if number <= depth => number - 1,
@@ -137,35 +139,36 @@ impl<'a> View<'a> {
             Head::All => None,
             Head::Number(head) => Some(head),
         };
-        let num_heads = loaded.model.backbone.stages[stage].blocks[block].attn.num_heads();
+        let num_heads = attentions[block].num_heads();
         if let Some(head) = head.filter(|&head| head >= num_heads) {
             let reason =
                 format!("stage {} has heads 0 to {}, got {head}", args.stage, num_heads - 1);
             return Err(Error::option("head", reason));
         }
-        Ok(Self { loaded, device, queries: &args.query, stage, block, head })
+        Ok(Self { model, device, queries: &args.query, stage, block, head })
     }
 
     fn draw(&self, path: &Path, picture: &RgbImage) -> Result<Drawn, Error> {
-        let info = &self.loaded.info;
+        let model = self.model;
         let queries = self.queries_in(path, picture)?;
-        let (Prediction { class, probability }, stages) = self.look(picture);
+        let Look { class, probability, stages } = model.look(picture, queries[0], self.device)?;
         let maps = &stages[self.stage][self.block];
-        // The same part of the picture, with more pixels.
-        let at = |side| EvalTransform { img_size: side, ..info.transform }.apply_u8(picture);
-        let large = at(SIDE);
+        let large = model.seen(picture, SIDE);
         let rows = queries.iter().map(|&query| draw_attention(&large, maps, query, self.head));
         let rows = below_each_other(&rows.collect::<Vec<_>>());
-        let image = draw_heat_map(&at(TILE_SIDE), maps, queries[0], self.head);
-        let class = class_label(&info.classes[class]).to_owned();
+        let image = draw_heat_map(&model.seen(picture, TILE_SIDE), maps, queries[0], self.head);
         let title = match path.file_name() {
             Some(name) if path.as_os_str() != STDIN => name.to_string_lossy(),
             _ => "standard input".into(),
         };
+        let said = format!("{}: {class}, {:.1} %", model.name(), 100.0 * probability);
         let page = attention_page(&Page {
             title: &title,
-            subtitle: &format!("{}: {class}, {:.1} %", info.model, 100.0 * probability),
-            picture: &at(PAGE_SIDE),
+            subtitle: &match model {
+                Model::Classifier(_) => said,
+                Model::Segmentor(..) => format!("{said} {}", where_is(queries[0], picture)),
+            },
+            picture: &model.seen(picture, PAGE_SIDE),
             stages: &stages,
         });
         Ok(Drawn { rows, page, heat_map: HeatMap { image, class, probability } })
@@ -176,37 +179,21 @@ impl<'a> View<'a> {
         if self.queries.is_empty() {
             return Ok(vec![[0.5, 0.5]]);
         }
-        let transform = &self.loaded.info.transform;
         let locate = |&[x, y]: &[u32; 2]| {
-            let middle = [f64::from(x) + 0.5, f64::from(y) + 0.5];
-            let place = transform.locate(middle, picture.dimensions());
-            let is_seen = place.iter().all(|along| (0.0..1.0).contains(along));
-            is_seen.then_some(place).ok_or_else(|| {
-                let [[left, right], [top, bottom]] = transform.seen(picture.dimensions());
-                let reason = format!(
-                    "the model does not see {x},{y} in `{}`: it sees {left} to {right} from the left and \
-                     {top} to {bottom} from above",
-                    shown(path)
-                );
+            self.model.locate([x, y], picture).map_err(|sees| {
+                let reason = format!("the model does not see {x},{y} in `{}`: {sees}", shown(path));
                 Error::option("query", reason)
             })
         };
         self.queries.iter().map(locate).collect()
     }
+}
 
-    /// The best class, and the attention of each block of each stage.
-    fn look(&self, picture: &RgbImage) -> (Prediction, [Vec<AttentionMaps>; 4]) {
-        let transform = &self.loaded.info.transform;
-        let size = transform.img_size;
-        let input = TensorData::new(transform.apply(picture), [1, 3, size, size]);
-        let input = Tensor::from_data(input, self.device);
-        let model = &self.loaded.model;
-        let ([.., c5], traces) = model.backbone.forward_traced(input);
-        let best = best_classes(model.classify(c5), 1)[0][0];
-        let maps =
-            traces.map(|blocks| blocks.iter().map(|trace| AttentionMaps::new(trace, 0)).collect());
-        (best, maps)
-    }
+/// A place in a picture that is seen whole, as `--query` has it.
+fn where_is([x, y]: [f64; 2], picture: &RgbImage) -> String {
+    let (width, height) = picture.dimensions();
+    let pixel = |along: f64, pixels: u32| (along * f64::from(pixels)) as u32;
+    format!("at {},{}", pixel(x, width), pixel(y, height))
 }
 
 fn below_each_other(rows: &[RgbImage]) -> RgbImage {

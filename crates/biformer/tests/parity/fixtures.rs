@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
 /// Families of files that must pass, by the start of the name: the test that takes them.
-const OWED: [(&str, &str); 27] = [
+const OWED: [(&str, &str); 32] = [
     ("bra_legacy_", "attention::bra_legacy"),
     ("bra_nchw_", "attention::bra_nchw"),
     ("attn_", "attention::full"),
@@ -37,6 +37,11 @@ const OWED: [(&str, &str); 27] = [
     ("mm_semantic_fpn", "segmentation::semantic_fpn"),
     ("mm_upernet", "segmentation::upernet"),
     ("mm_fcn_aux", "segmentation::auxiliary_fcn"),
+    ("mm_anchors", "detection::anchors"),
+    ("op_anchors_torchvision", "detection::torchvision_anchors"),
+    ("mm_boxes", "detection::{box_coding, assignment}"),
+    ("op_boxes", "detection::torchvision_boxes"),
+    ("op_nms", "detection::suppression"),
 ];
 
 /// The folder of the fixtures, and whether it was asked for by name.

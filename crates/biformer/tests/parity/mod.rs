@@ -1,5 +1,6 @@
 mod attention;
 mod checkpoints;
+mod detection;
 mod fixtures;
 mod images;
 mod metric_miou;

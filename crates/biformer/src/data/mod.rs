@@ -7,13 +7,15 @@
 //! [`RandAugment`], [`color_jitter`](color_jitter()) and [`RandomErasing`] are parts of training;
 //! [`LabelMap`] holds what token labeling learns from beside the picture.
 //! [`resize`] and [`pil_ops`] give the pixels that Pillow gives, because the published weights
-//! were trained on Pillow's pixels. [`segmentation`] is the same for pictures with a class for each pixel.
+//! were trained on Pillow's pixels. [`segmentation`] is the same for pictures with a class for each pixel,
+//! [`detection`] for those with boxes and masks.
 //! [`shapes`] draws a data set of its own. This module knows
 //! files and pictures; it knows no tensor, no device and no model.
 
 mod archive;
 mod archive_folder;
 mod color_jitter;
+pub mod detection;
 mod image;
 mod image_folder;
 mod label_crop;

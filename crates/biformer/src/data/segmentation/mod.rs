@@ -14,9 +14,11 @@ mod test_resize;
 mod transform;
 
 pub(crate) use bilinear::{Tap, lerp, taps};
+pub(super) use bilinear::{Window, resize_bilinear, resize_nearest};
 pub use folder::{LabeledPicture, SegmentationFolder};
 pub use photometric::PhotoMetricDistortion;
 pub use seg_map::{IGNORE_INDEX, SegMap, class_areas, read_label_values, write_seg_map};
 pub use set::{SegmentationSet, SplitFolders, voc_palette};
 pub use test_resize::TestResize;
+pub(super) use test_resize::rescaled;
 pub use transform::{SegmentationSample, SegmentationTransform};

@@ -1,0 +1,4 @@
+//! Data, masks and scores of object detection.
+
+#[path = "detection_data/mod.rs"]
+mod detection;

@@ -1,0 +1,6 @@
+mod coco;
+mod files;
+mod loader;
+mod masks;
+mod scenes;
+mod transform;

@@ -2,3 +2,4 @@
 
 #[path = "detection_data/mod.rs"]
 mod detection;
+mod thread_link;

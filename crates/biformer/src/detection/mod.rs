@@ -6,14 +6,24 @@
 
 mod anchors;
 mod assigner;
+mod average_precision;
 mod box_coder;
 mod boxes;
+mod coco_scores;
+mod matching;
 mod nms;
+mod precision_recall;
+mod report;
+mod result_files;
 mod sampler;
 
 pub use anchors::{AnchorGenerator, grid};
 pub use assigner::{Assignment, Match, MaxIouAssigner};
+pub use average_precision::{AveragePrecision, FoundInstance, IouType};
 pub use box_coder::{BoxCoder, Deltas};
 pub use boxes::{Xyxy, area, clip, generalized_iou, iou};
+pub use coco_scores::{ClassScores, CocoScores};
 pub use nms::{NmsOptions, by_score, nms};
+pub use report::write_per_class_csv;
+pub use result_files::evaluate_results;
 pub use sampler::{RandomSampler, Sample};

@@ -3,4 +3,5 @@ mod files;
 mod loader;
 mod masks;
 mod scenes;
+mod scores;
 mod transform;

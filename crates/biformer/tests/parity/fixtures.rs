@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
 /// Families of files that must pass, by the start of the name: the test that takes them.
-const OWED: [(&str, &str); 32] = [
+const OWED: [(&str, &str); 34] = [
     ("bra_legacy_", "attention::bra_legacy"),
     ("bra_nchw_", "attention::bra_nchw"),
     ("attn_", "attention::full"),
@@ -29,6 +29,8 @@ const OWED: [(&str, &str); 32] = [
     ("train_param_groups", "training::param_groups"),
     ("train_ema", "training::ema"),
     ("train_mixup", "training::mixup"),
+    ("metric_coco", "metric_coco::detection::coco"),
+    ("metric_rle", "metric_coco::detection::rle"),
     ("metric_miou", "metric_miou::segmentation::mean_iou"),
     ("train_losses", "{training, segmentation}::losses"),
     ("mm_fpn_", "segmentation::pyramids"),

@@ -3,6 +3,7 @@ mod checkpoints;
 mod detection;
 mod fixtures;
 mod images;
+mod metric_coco;
 mod metric_miou;
 mod models;
 mod segmentation;

@@ -1,6 +1,7 @@
 //! Commands and flags, named as in timm; ultralytics' names are aliases.
 
 mod benchmark;
+mod check_data;
 mod info;
 mod segment;
 mod train;
@@ -13,6 +14,7 @@ use biformer::train::Task;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use benchmark::{Bench, BenchmarkArgs, Operator, OperatorArgs};
+pub use check_data::{CheckDataArgs, Learnt};
 pub use info::{ComplexityArgs, InfoArgs};
 pub use segment::{LookArgs, Mode};
 pub use train::{Overrides, TrainArgs};
@@ -78,6 +80,12 @@ pub enum Command {
     Benchmark(BenchmarkArgs),
     /// Convert a checkpoint to safetensors under official names
     Export(ExportArgs),
+    /// List what is wrong with a data set before hours of training
+    #[command(after_help = "Examples:\n  biformer check-data path/to/imagenette\n  \
+                            biformer check-data path/to/camvid --task segment --dataset camvid\n  \
+                            biformer check-data path/to/coco --task detect\n\n\
+                      Exit code: 1 if training would refuse the data set, else 0.")]
+    CheckData(CheckDataArgs),
 }
 
 #[derive(Debug, Args)]

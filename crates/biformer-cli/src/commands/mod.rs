@@ -1,6 +1,7 @@
 //! One file a command; each turns flags into library calls and prints what comes back.
 
 pub mod benchmark;
+pub mod check_data;
 pub mod demo;
 pub mod eval;
 mod eval_report;

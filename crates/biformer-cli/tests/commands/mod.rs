@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod benchmark;
+mod check_data;
 mod demo;
 mod eval;
 mod info;

@@ -9,11 +9,12 @@
 //! [`resize`] and [`pil_ops`] give the pixels that Pillow gives, because the published weights
 //! were trained on Pillow's pixels. [`segmentation`] is the same for pictures with a class for each pixel,
 //! [`detection`] for those with boxes and masks.
-//! [`shapes`] draws a data set of its own. This module knows
+//! [`check`] finds what is wrong with a data set, [`shapes`] draws one of its own. This module knows
 //! files and pictures; it knows no tensor, no device and no model.
 
 mod archive;
 mod archive_folder;
+pub mod check;
 mod color_jitter;
 pub mod detection;
 mod image;

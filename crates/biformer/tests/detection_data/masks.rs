@@ -37,7 +37,9 @@ fn polygons_have_the_pixels_of_pycocotools() {
             serde_json::from_value(json!({"size": [6, 8], "counts": counts})).unwrap();
         assert_eq!((&mask, mask.area()), (&expected, area), "{polygon:?}");
     }
-    for polygon in [&[][..], &[1.0, 2.0], &[1.0, 1.0, 5.0, 5.0]] {
+    for polygon in
+        [&[][..], &[1.0, 2.0], &[1.0, 1.0, 5.0, 5.0], &[1.0, 1.0, 5.0, 1.0, 5.0, 5.0, 3.0]]
+    {
         assert_eq!(rasterize(polygon, [6, 8]), Rle::empty([6, 8]));
     }
     // Ends in reasonable time, whatever a file says.

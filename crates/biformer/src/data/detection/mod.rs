@@ -17,6 +17,7 @@ mod set;
 mod transform;
 
 pub use coco::{AnnotatedImage, Category, CocoInstances, Instance, Segmentation};
+pub(super) use coco::{AnnotationEntry, CocoFile, ImageEntry, meets};
 pub use folder::{AnnotatedPicture, DetectionFolder};
 pub use polygon::rasterize;
 pub use resize_pad::{PreparedPicture, ResizePad, stack_pictures};

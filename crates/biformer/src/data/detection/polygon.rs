@@ -18,10 +18,10 @@ const FARTHEST: f64 = 1e5;
 
 /// The mask of a polygon with corners x, y, x, y …, in pixels; `size` is height and width.
 ///
-/// Less than three corners give no mask.
+/// Less than three corners, or half of one, give no mask.
 pub fn rasterize(polygon: &[f64], size: [u32; 2]) -> Rle {
-    let (corners, _) = polygon.as_chunks::<2>();
-    if corners.len() < 3 {
+    let (corners, half) = polygon.as_chunks::<2>();
+    if corners.len() < 3 || !half.is_empty() {
         return Rle::empty(size);
     }
     let on_grid = |at: f64| (FINE as f64 * at.clamp(-FARTHEST, FARTHEST) + 0.5) as i64;

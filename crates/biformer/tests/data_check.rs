@@ -248,6 +248,23 @@ fn boxes_and_masks() {
 }
 
 #[test]
+fn what_training_leaves_out_counts_where_it_is_judged() {
+    let set = Coco::new();
+    let file = set.0.path().join("annotations/instances_val.json");
+    let mut json: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    json["annotations"] =
+        json!([{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 0, 5], "area": 0}]);
+    fs::write(&file, json.to_string()).unwrap();
+    assert_finds(
+        &set.check(),
+        &[
+            ("val", "boxes without area", Note, 1, "annotation 1"),
+            ("val", "pictures without annotation", Note, 1, "0001.png"),
+        ],
+    );
+}
+
+#[test]
 fn pictures_of_boxes() {
     let grey = RgbImage::from_pixel(64, 64, image::Rgb([128; 3]));
     let found = Coco::new().change(|json, folder| {

@@ -103,7 +103,12 @@ fn check_images(checking: &mut Checking<'_>, part: &str, file: &File) {
     let marked: HashSet<u64> = file.annotations.iter().map(|entry| entry.image_id).collect();
     let bare = file.images.iter().filter(|image| !marked.contains(&image.id));
     let bare = bare.map(|image| format!("`{}`", image.file_name));
-    checking.find(part, "pictures without annotation", Consequence::LeftOut, bare);
+    checking.find(part, "pictures without annotation", left_out(part), bare);
+}
+
+/// What is left out in training is counted where a model is judged.
+fn left_out(part: &str) -> Consequence {
+    if part == "train" { Consequence::LeftOut } else { Consequence::Note }
 }
 
 fn check_annotations(checking: &mut Checking<'_>, part: &str, file: &File) {
@@ -130,12 +135,12 @@ fn check_annotations(checking: &mut Checking<'_>, part: &str, file: &File) {
     find("annotations without picture", LeftOut, &|entry| {
         (!images.contains_key(&entry.image_id)).then(|| format!("image {}", entry.image_id))
     });
-    find("boxes without area, or with sides below a pixel", LeftOut, &|entry| {
+    find("boxes without area, or with sides below a pixel", left_out(part), &|entry| {
         let bbox = bbox(entry)?;
         let area = entry.area.unwrap_or(bbox[2] * bbox[3]);
         is_small(bbox, area).then(|| format!("{bbox:?}, area {area}"))
     });
-    find("boxes outside of their picture", LeftOut, &|entry| {
+    find("boxes outside of their picture", left_out(part), &|entry| {
         let (bbox, image) = (bbox(entry)?, images.get(&entry.image_id)?);
         let area = entry.area.unwrap_or(bbox[2] * bbox[3]);
         let is_outside = !is_small(bbox, area) && !meets(bbox, area, [image.height, image.width]);
@@ -166,7 +171,7 @@ fn check_annotations(checking: &mut Checking<'_>, part: &str, file: &File) {
         }
     });
     let what = "polygons with less than three corners, or half of one";
-    find(what, LeftOut, &|entry| match entry.segmentation {
+    find(what, left_out(part), &|entry| match entry.segmentation {
         Some(SegmentationShape::Polygons { useless, of }) if useless > 0 || of == 0 => {
             Some(format!("{useless} of {of} polygons"))
         }
@@ -174,7 +179,7 @@ fn check_annotations(checking: &mut Checking<'_>, part: &str, file: &File) {
     });
     let has_mask = |entry: &Annotation| entry.segmentation.is_some();
     if file.annotations.iter().any(has_mask) {
-        find("annotations without mask, where others have one", LeftOut, &|entry| {
+        find("annotations without mask, where others have one", left_out(part), &|entry| {
             (!has_mask(entry)).then(|| "no `segmentation`".to_owned())
         });
     }

@@ -14,10 +14,12 @@ mod mlp;
 mod patch_embed;
 mod resize;
 
-pub use batch_norm::batch_norm;
+pub use batch_norm::{batch_norm, freeze_statistics};
 pub use batch_part::{BatchPart, with_batch_part};
 pub use channel_dropout::ChannelDropout;
 pub use conv_module::ConvModule;
+pub(crate) use conv_module::normal_conv;
+pub(crate) use convolution::convolve;
 pub use depthwise_conv::DepthwiseConv;
 pub use drop_path::{DropPath, drop_path_rates};
 pub(crate) use fpn::add_top_down;

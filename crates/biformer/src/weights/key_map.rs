@@ -48,6 +48,9 @@ impl KeyStyle {
                 // Enum variants have no place in official names.
                 "OverlappedStem" | "OverlappedMerging" | "Stem" | "Merging" | "Bra" | "Full" => {}
                 "SemanticFpn" | "Uper" => {}
+                // mmdetection has the heads beside backbone and neck.
+                "heads" => {}
+                "RetinaNet" => key.push("bbox_head"),
                 "conv1" => key.push("0"),
                 "norm1" if parent == Some("OverlappedStem") => key.push("1"),
                 "conv2" => key.push("3"),
@@ -112,6 +115,8 @@ mod tests {
         assert_eq!(key(KeyStyle::Stl, &dense), "backbone.downsample_layers.1.1.bias");
         let scale_head = "decode_head.SemanticFpn.scale_heads.3.2.bn.gamma";
         assert_eq!(key(KeyStyle::Stl, scale_head), "decode_head.scale_heads.3.4.bn.weight");
+        let retina_head = "heads.RetinaNet.cls_convs.1.conv.weight";
+        assert_eq!(key(KeyStyle::BiFormer, retina_head), "bbox_head.cls_convs.1.conv.weight");
         let pooled = "decode_head.Uper.psp_modules.2.conv.weight";
         assert_eq!(key(KeyStyle::BiFormer, pooled), "decode_head.psp_modules.2.1.conv.weight");
     }

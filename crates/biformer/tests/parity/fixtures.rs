@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
 /// Families of files that must pass, by the start of the name: the test that takes them.
-const OWED: [(&str, &str); 34] = [
+const OWED: [(&str, &str); 36] = [
     ("bra_legacy_", "attention::bra_legacy"),
     ("bra_nchw_", "attention::bra_nchw"),
     ("attn_", "attention::full"),
@@ -39,11 +39,13 @@ const OWED: [(&str, &str); 34] = [
     ("mm_semantic_fpn", "segmentation::semantic_fpn"),
     ("mm_upernet", "segmentation::upernet"),
     ("mm_fcn_aux", "segmentation::auxiliary_fcn"),
-    ("mm_anchors", "detection::anchors"),
-    ("op_anchors_torchvision", "detection::torchvision_anchors"),
-    ("mm_boxes", "detection::{box_coding, assignment}"),
-    ("op_boxes", "detection::torchvision_boxes"),
-    ("op_nms", "detection::suppression"),
+    ("mm_anchors", "detection::boxes::anchors"),
+    ("op_anchors_torchvision", "detection::boxes::torchvision_anchors"),
+    ("mm_boxes", "detection::boxes::{box_coding, assignment}"),
+    ("op_boxes", "detection::boxes::torchvision_boxes"),
+    ("op_nms", "detection::boxes::suppression"),
+    ("op_losses", "detection::losses::*"),
+    ("mm_retina_head", "detection::retinanet::*"),
 ];
 
 /// The folder of the fixtures, and whether it was asked for by name.

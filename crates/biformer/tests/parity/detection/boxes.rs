@@ -1,13 +1,12 @@
 //! Families `mm_anchors`, `mm_boxes`, `op_anchors_torchvision`, `op_boxes` and `op_nms`: anchors, boxes relative
 //! to them, what they stand for, and which of them are kept.
 
+use super::super::fixtures::*;
+use super::{boxes, floats, list, numbers, pair};
 use biformer::detection::{
     AnchorGenerator, BoxCoder, Match, MaxIouAssigner, NmsOptions, Xyxy, clip, generalized_iou,
     grid, iou, nms,
 };
-use serde_json::Value;
-
-use super::fixtures::*;
 
 #[test]
 fn anchors() {
@@ -159,11 +158,6 @@ fn suppression() {
     });
 }
 
-/// Boxes of a fixture, `[boxes, 4]`.
-fn boxes(fixture: &Fixture, name: &str) -> Vec<Xyxy> {
-    fixture.state_tensor(name).data.as_chunks().0.to_vec()
-}
-
 fn check_boxes(fixture: &Fixture, name: &str, found: &[Xyxy]) {
     assert_close(name, found.as_flattened(), &fixture.state_tensor(name).data, OUTPUT_TOLERANCE);
 }
@@ -184,20 +178,4 @@ fn check_decoded(
     let found: Vec<Xyxy> = pairs.map(|(&anchor, deltas)| coder.decode(anchor, deltas)).collect();
     check_boxes(fixture, name, &found);
     found
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().expect("a list")
-}
-
-fn numbers(value: &Value) -> Vec<usize> {
-    list(value).iter().map(|number| number.as_u64().expect("a number") as usize).collect()
-}
-
-fn floats(value: &Value) -> Vec<f32> {
-    list(value).iter().map(|number| number.as_f64().expect("a number") as f32).collect()
-}
-
-fn pair(value: &Value) -> [usize; 2] {
-    numbers(value).try_into().expect("two numbers")
 }

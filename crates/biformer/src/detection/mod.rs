@@ -37,6 +37,7 @@ pub use average_precision::{AveragePrecision, FoundInstance, IouType};
 pub use batch::batch_tensors;
 pub use box_coder::{BoxCoder, Deltas};
 pub use boxes::{Xyxy, area, clip, generalized_iou, iou};
+pub(crate) use checkpoint::holds_detector;
 pub use checkpoint::{
     DetectorInfo, LoadDetectorOptions, LoadedDetector, is_detector, load_detector, save_detector,
 };

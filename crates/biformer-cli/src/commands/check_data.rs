@@ -9,10 +9,11 @@ use biformer::data::check::{
     CheckedPart, Consequence, DataReport, Finding, check_classification, check_detection,
     check_segmentation,
 };
+use biformer::train::Task;
 use serde_json::json;
 
 use super::{Done, plural, print, shown};
-use crate::args::{CheckDataArgs, Learnt};
+use crate::args::CheckDataArgs;
 use crate::progress::Progress;
 
 pub fn run(args: &CheckDataArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
@@ -20,7 +21,7 @@ pub fn run(args: &CheckDataArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     if !data.exists() {
         return Err(Error::dataset(data, "does not exist").into());
     }
-    if *task == Learnt::Classify && dataset.is_some() {
+    if *task == Task::Classify && dataset.is_some() {
         let reason = "is for `--task segment` and `--task detect`; classes are names of folders";
         return Err(Error::option("dataset", reason).into());
     }
@@ -33,16 +34,16 @@ pub fn run(args: &CheckDataArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         }
     };
     let report = match task {
-        Learnt::Classify => check_classification(data, &mut observe),
-        Learnt::Segment => check_segmentation(data, dataset.as_deref(), &mut observe),
-        Learnt::Detect => check_detection(data, dataset.as_deref().map(Path::new), &mut observe),
+        Task::Classify => check_classification(data, &mut observe),
+        Task::Segment => check_segmentation(data, dataset.as_deref(), &mut observe),
+        Task::Detect => check_detection(data, dataset.as_deref().map(Path::new), &mut observe),
     };
     progress.finish();
     let Some(report) = report else { return Ok(Done::Interrupted) };
     print_table(&report)?;
     print(json!({
         "data": shown(data),
-        "task": format!("{task:?}").to_lowercase(),
+        "task": task.name(),
         "refused": report.is_refused(),
         "parts": report.parts,
         "findings": report.findings,

@@ -3,6 +3,7 @@
 pub mod benchmark;
 pub mod check_data;
 pub mod demo;
+mod detect;
 pub mod eval;
 mod eval_report;
 pub mod export;

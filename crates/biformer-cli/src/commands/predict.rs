@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::pictures::{STDIN, list_pictures, read};
-use super::{Done, load, segment, shown};
+use super::{Done, detect, load, segment, shown};
 use crate::args::{Format, PredictArgs};
 use crate::device;
 use crate::progress::say;
@@ -20,7 +20,11 @@ use crate::progress::say;
 const BATCH: usize = 16;
 
 pub fn run(args: &PredictArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
-    if segment::is_meant(args.task, &args.checkpoint, &args.transform, &args.look)? {
+    let (task, checkpoint, transform) = (args.task, &args.checkpoint, &args.transform);
+    if detect::is_meant(task, checkpoint, transform, &args.look, &args.detect)? {
+        return detect::predict::run(args, world, stop);
+    }
+    if segment::is_meant(task, checkpoint, transform, &args.look)? {
         return segment::predict::run(args, world, stop);
     }
     segment::refuse([("output", args.output.is_some()), ("opacity", args.opacity.is_some())])?;

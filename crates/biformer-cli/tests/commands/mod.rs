@@ -4,6 +4,7 @@ mod bad_input;
 mod benchmark;
 mod check_data;
 mod demo;
+mod detection;
 mod eval;
 mod info;
 mod interrupt;

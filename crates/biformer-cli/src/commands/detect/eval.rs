@@ -1,4 +1,5 @@
-//! `biformer eval` of a detector: COCO's average precision, of all classes and one by one.
+//! `biformer eval` of a detector: COCO's average precision, of all classes and one by one; of boxes, and of
+//! masks where the model draws them.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,8 @@ use biformer::data::detection::{
     Category, CocoResult, DetectionFolder, DetectionSet, write_results,
 };
 use biformer::detection::{
-    ClassScores, CocoScores, DetectOptions, Detected, FoundInstance, evaluate, write_per_class_csv,
+    AveragePrecision, CocoScores, DetectOptions, DetectedBatch, FoundInstance, IouType, evaluate,
+    write_per_class_csv,
 };
 use biformer::distributed::World;
 use serde_json::{Map, Value, json};
@@ -31,7 +33,7 @@ pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<
     let inference = inference(&args.look, &args.detect, loaded.info.resize, threshold)?;
     let set = DetectionSet::find(&args.data, args.dataset.as_deref().map(Path::new))?;
     let split = args.split.as_deref().unwrap_or("val");
-    let folder = DetectionFolder::open_boxes(&args.data, &set, split)?;
+    let folder = DetectionFolder::open(&args.data, &set, split)?;
     check_classes(&folder, &loaded.info.classes)?;
     let (classes, images) = (folder.class_names(), folder.samples.len());
     if let Some(output) = &args.output {
@@ -42,13 +44,12 @@ pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<
 
     let start = Instant::now();
     let mut progress = Progress::new();
-    let (mut done, mut results) = (0, Vec::new());
+    let mut done = 0;
+    let mut seen = Seen::new(classes.len());
     let model = loaded.model.for_inference_in(precision);
     let found = evaluate(&model, loader, &inference, &device, |batch| {
         done += batch.of;
-        if args.output.is_some() {
-            results.extend(batch.pictures.iter().flat_map(|seen| rows(seen, &folder.categories)));
-        }
+        seen.add(batch, &folder.categories);
         if world.is_first() {
             progress.count("eval", done, images, "");
         }
@@ -62,14 +63,15 @@ pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<
         return Ok(Done::Interrupted);
     };
     let scores = found.over(world).scores();
+    let (masks, results) = seen.end(world);
     if !world.is_first() {
         return Ok(Done::Well);
     }
     let seconds = start.elapsed().as_secs_f64();
 
-    print_table(&scores, &classes, args.per_class)?;
+    print_table(&scores, masks.as_ref(), &classes, args.per_class)?;
     if let Some(output) = &args.output {
-        write_per_class_csv(&output.join("per_class.csv"), &classes, &scores, None)?;
+        write_per_class_csv(&output.join("per_class.csv"), &classes, &scores, masks.as_ref())?;
         if world.size() == 1 {
             write_results(&output.join("results.json"), &results)?;
             say(format!("results.json and per_class.csv: {}", shown(output)));
@@ -78,16 +80,18 @@ pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<
             say(format!("per_class.csv: {}; {reason}", shown(output)));
         }
     }
-    let summary: Vec<_> =
-        scores.named()[..6].iter().map(|(name, score)| format!("{name} {score:.4}")).collect();
     print(format_args!(
         "{} on {}  {}  {}",
         loaded.info.method,
         loaded.info.model,
         plural(images, "image"),
-        summary.join("  ")
+        summary(&scores)
     ))?;
     let mut line: Map<String, Value> = named(&scores, "bbox").collect();
+    if let Some(masks) = &masks {
+        print(format_args!("masks  {}", summary(masks)))?;
+        line.extend(named(masks, "segm"));
+    }
     let more = json!({
         "images": images,
         "seconds": seconds,
@@ -117,14 +121,49 @@ fn check_classes(folder: &DetectionFolder, classes: &[String]) -> Result<(), Err
     Ok(())
 }
 
-/// What was found in a picture, as COCO's tools read it.
-fn rows(seen: &Detected<'_>, categories: &[Category]) -> Vec<CocoResult> {
-    let row = |found| {
-        let FoundInstance { label, bbox, score, mask } = FoundInstance::from(found);
-        let category_id = categories[label].id;
-        CocoResult { image_id: seen.sample.id, category_id, bbox, score, segmentation: mask }
-    };
-    seen.found.iter().map(row).collect()
+/// What was found beside the scores of boxes.
+struct Seen {
+    /// As COCO's tools read it.
+    results: Vec<CocoResult>,
+    masks: AveragePrecision,
+    has_masks: bool,
+}
+
+impl Seen {
+    fn new(classes: usize) -> Self {
+        let masks = AveragePrecision::new(classes, IouType::Segm);
+        Self { results: Vec::new(), masks, has_masks: false }
+    }
+
+    fn add(&mut self, batch: &DetectedBatch<'_>, categories: &[Category]) {
+        for picture in &batch.pictures {
+            let (sample, found) = (picture.sample, picture.found.iter().map(FoundInstance::from));
+            let found: Vec<FoundInstance> = found.collect();
+            if found.iter().all(|thing| thing.mask.is_some()) {
+                self.masks.update(sample.id, sample.size, &sample.instances, &found);
+                self.has_masks |= !found.is_empty();
+            }
+            self.results.extend(found.into_iter().map(|thing| CocoResult {
+                image_id: sample.id,
+                category_id: categories[thing.label].id,
+                bbox: thing.bbox,
+                score: thing.score,
+                segmentation: thing.mask,
+            }));
+        }
+    }
+
+    /// The scores of masks over all processes, if there are masks, and what this one found.
+    fn end(self, world: &World) -> (Option<CocoScores>, Vec<CocoResult>) {
+        let has_masks = world.any(self.has_masks);
+        (has_masks.then(|| self.masks.over(world).scores()), self.results)
+    }
+}
+
+/// The precisions in a line.
+fn summary(scores: &CocoScores) -> String {
+    let named = scores.named().into_iter().take(6);
+    named.map(|(name, score)| format!("{name} {score:.4}")).collect::<Vec<_>>().join("  ")
 }
 
 /// The scores under mmdetection's names, `bbox_mAP` and so on.
@@ -139,28 +178,38 @@ fn named(scores: &CocoScores, kind: &str) -> impl Iterator<Item = (String, Value
 }
 
 /// A line for each class: all, or those with the lowest AP of many.
-fn print_table(scores: &CocoScores, names: &[String], show_all: bool) -> std::io::Result<()> {
-    let mut rows: Vec<(String, &ClassScores)> =
-        names.iter().map(|name| shorten(name)).zip(&scores.classes).collect();
-    let total = rows.len();
-    let is_cut = total > FEW && !show_all;
+fn print_table(
+    scores: &CocoScores,
+    masks: Option<&CocoScores>,
+    names: &[String],
+    show_all: bool,
+) -> std::io::Result<()> {
+    let mut rows: Vec<usize> = (0..names.len()).collect();
+    let is_cut = names.len() > FEW && !show_all;
     if is_cut {
-        rows.sort_by(|(_, a), (_, b)| a.ap().total_cmp(&b.ap())); // NaN last: what does not occur
+        let ap = |label: usize| scores.classes[label].ap();
+        rows.sort_by(|&a, &b| ap(a).total_cmp(&ap(b))); // NaN last: what does not occur
         rows.truncate(WORST);
     }
-    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(8);
-    print(format_args!("{:<width$}      AP    AP50    AP75   AR100  truths", "class"))?;
-    let score = |value: f64| if value.is_nan() { "-".to_owned() } else { format!("{value:.4}") };
-    for (name, class) in &rows {
-        let cells = [class.ap(), class.ap50(), class.ap75(), class.ar100()].map(score);
-        let [ap, ap50, ap75, ar100] = cells;
-        let truths = class.truths;
-        print(format_args!(
-            "{name:<width$}  {ap:>6}  {ap50:>6}  {ap75:>6}  {ar100:>6}  {truths:>6}"
-        ))?;
+    let shown: Vec<String> = names.iter().map(|name| shorten(name)).collect();
+    let width = rows.iter().map(|&row| shown[row].chars().count()).max().unwrap_or(0).max(8);
+    let more = if masks.is_some() { " mask AP    AP50" } else { "" };
+    print(format_args!("{:<width$}  truths      AP    AP50    AP75   AR100{more}", "class"))?;
+    for label in rows {
+        let class = &scores.classes[label];
+        let mut cells = vec![class.ap(), class.ap50(), class.ap75(), class.ar100()];
+        if let Some(masks) = masks {
+            cells.extend([masks.classes[label].ap(), masks.classes[label].ap50()]);
+        }
+        let cells = cells.into_iter().map(|score| match score.is_nan() {
+            true => format!("  {:>6}", "-"),
+            false => format!("  {score:.4}"),
+        });
+        let (name, cells) = (&shown[label], cells.collect::<String>());
+        print(format_args!("{name:<width$}  {:>6}{cells}", class.truths))?;
     }
     if is_cut {
-        let left_out = total - WORST;
+        let left_out = names.len() - WORST;
         print(format_args!("… {left_out} classes with a higher AP: see them with --per-class"))?;
     }
     print("")

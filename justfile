@@ -40,6 +40,11 @@ test-browser:
     cargo test --workspace --no-run
     python3 crates/biformer-cli/tests/browser/visualize.py target/debug/biformer
 
+# Average precision against pycocotools; needs python3 with pycocotools and numpy
+test-coco:
+    cargo build --release --example coco_eval
+    python3 crates/biformer/tests/pycocotools/compare.py target/release/examples/coco_eval
+
 # Documentation, warnings denied
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         Command::Info(args) => commands::info::run(&args),
         Command::Benchmark(args) => commands::benchmark::run(&args, &STOP),
         Command::Export(args) => commands::export::run(&args),
+        Command::CheckData(args) => commands::check_data::run(&args, &STOP),
     });
     let code = match result {
         Ok(commands::Done::Well) => 0,

@@ -33,6 +33,9 @@ fn scores(scores: &Scores) -> String {
                  aAcc {val_pixel_accuracy:.4}"
             )
         }
+        Scores::Detection { val_bbox_map, val_bbox_map_50, val_bbox_map_75 } => format!(
+            "val bbox mAP {val_bbox_map:.4} AP50 {val_bbox_map_50:.4} AP75 {val_bbox_map_75:.4}"
+        ),
     }
 }
 
@@ -127,9 +130,9 @@ impl Progress {
                 format!(", {} left", HumanDuration(left))
             }
         };
-        let message = format!(
-            "loss {loss:.3} accuracy {accuracy:.3} lr {lr:.1e} {images_per_second:.0} images/s{left}"
-        );
+        let accuracy = accuracy.map(|share| format!(" accuracy {share:.3}")).unwrap_or_default();
+        let message =
+            format!("loss {loss:.3}{accuracy} lr {lr:.1e} {images_per_second:.0} images/s{left}");
         self.count(&format!("epoch {epoch}/{epochs}"), step, steps, &message);
     }
 

@@ -10,6 +10,7 @@
 //! - [`weights`]: official checkpoints and our own files, strict both ways.
 //! - [`data`]: pictures from files to numbers, as Pillow and timm have them.
 //! - [`classification`]: backbone with a head; evaluation and prediction.
+//! - [`detection`]: backbone with RetinaNet, its losses; inference on pictures of any size, and evaluation.
 //! - [`segmentation`]: backbone with Semantic FPN or UPerNet, its losses; evaluation, and inference on
 //!   pictures of any size.
 //! - [`train`]: recipe, optimizer, schedule, a run that can be resumed bit for bit.
@@ -35,6 +36,7 @@ pub mod analysis;
 pub mod attention;
 pub mod classification;
 pub mod data;
+pub mod detection;
 pub mod distributed;
 mod error;
 pub mod files;

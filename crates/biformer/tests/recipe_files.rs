@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use biformer::data::shapes::{
-    CLASSES, ShapesConfig, write_image_folder, write_segmentation_folder,
+    CLASSES, ObjectsConfig, ShapesConfig, write_detection_folder, write_image_folder,
+    write_segmentation_folder,
 };
 use biformer::train::{Event, Outcome, Recipe, RunFolder, Task, train};
 use burn::tensor::Device;
@@ -19,7 +20,7 @@ fn recipes() -> Vec<PathBuf> {
     let mut recipes: Vec<_> =
         paths.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
     recipes.sort();
-    assert!(recipes.len() >= 24, "{recipes:?}");
+    assert!(recipes.len() >= 27, "{recipes:?}");
     recipes
 }
 
@@ -55,6 +56,10 @@ fn every_recipe_takes_two_steps() {
     let scenes = folder.path().join("scenes");
     let shapes = ShapesConfig { train_per_class: 1, ..shapes };
     write_segmentation_folder(&scenes, &shapes).expect("drawn pictures");
+    let objects = folder.path().join("objects");
+    let shapes =
+        ObjectsConfig { img_size: 64, train_images: 4, val_images: 1, ..Default::default() };
+    write_detection_folder(&objects, &shapes).expect("drawn pictures");
     for path in recipes() {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         let read = Recipe::read(&path).expect("a recipe");
@@ -76,6 +81,13 @@ fn every_recipe_takes_two_steps() {
                 val_interval: 2,
                 warmup_iters: 0,
                 crop_size: 64,
+                img_scale: [64, 64],
+                ..read
+            },
+            Task::Detect => Recipe {
+                data: Some(objects.clone()),
+                epochs: 1,
+                warmup_iters: 0,
                 img_scale: [64, 64],
                 ..read
             },

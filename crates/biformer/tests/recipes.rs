@@ -99,6 +99,29 @@ fn segment_recipe() -> Recipe {
     }
 }
 
+/// The third task, likewise.
+fn detect_recipe() -> Recipe {
+    Recipe {
+        task: Task::Detect,
+        data: Some("path/to/coco".into()),
+        dataset: Some("path/to/dataset.toml".to_owned()),
+        method: "retinanet".to_owned(),
+        epochs: 36,
+        neck_channels: 256,
+        head_channels: 64,
+        img_scale: [1333, 800],
+        size_divisor: 64,
+        warmup_iters: 500,
+        warmup_ratio: 1e-6,
+        lr_steps: vec![27, 33],
+        multi_scale: true,
+        stacked_convs: 2,
+        norm_eval: false,
+        hflip: 0.25,
+        ..Recipe::default()
+    }
+}
+
 fn text(recipe: &Recipe) -> String {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let path = folder.path().join("recipe.toml");
@@ -115,6 +138,8 @@ fn what_is_written_is_read() {
         token_recipe(),
         Recipe::segmentation(),
         segment_recipe(),
+        Recipe::detection(),
+        detect_recipe(),
     ];
     for recipe in recipes {
         assert_eq!(Recipe::parse(&text(&recipe)).as_ref(), Ok(&recipe));
@@ -238,6 +263,55 @@ fn values_of_segmentation_out_of_range_are_named() {
     }
 }
 
+/// As above, of a recipe for detection.
+#[test]
+fn values_of_detection_out_of_range_are_named() {
+    for (line, key) in [
+        ("method = \"upernet\"", "method"),
+        ("neck_channels = 0", "neck_channels"),
+        ("head_channels = 4097", "head_channels"),
+        ("stacked_convs = 17", "stacked_convs"),
+        ("img_scale = [0, 512]", "img_scale"),
+        ("img_scale = [4096, 4096]", "img_scale"),
+        ("size_divisor = 16", "size_divisor"),
+        ("epochs = 0", "epochs"),
+        ("lr_steps = [11, 8]", "lr_steps"),
+        ("warmup_ratio = -0.1", "warmup_ratio"),
+        // Of the other tasks.
+        ("img_size = 224", "img_size"),
+        ("min_lr = 0.5", "min_lr"),
+        ("mixup = 0.8", "mixup"),
+        ("crop_size = 64", "crop_size"),
+        ("max_iters = 10", "max_iters"),
+    ] {
+        let method = if line.starts_with("method") { "" } else { "method = \"retinanet\"\n" };
+        let text = format!("task = \"detect\"\n{method}{line}");
+        let recipe = Recipe::parse(&text).unwrap_or_else(|error| panic!("`{line}`: {error}"));
+        match recipe.check() {
+            Err(Error::Option { option, reason }) => {
+                assert_eq!(option, key, "`{line}`");
+                let value = line.split_once(" = ").expect("a value").1.trim_matches('"');
+                assert!(reason.contains(value), "`{line}`: no `{value}` in `{reason}`");
+            }
+            other => panic!("`{line}`: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_rate_of_detection_falls_after_epochs() {
+    let recipe = Recipe { lr: 1e-4, lr_steps: vec![8, 11], epochs: 12, ..detect_recipe() };
+    assert_eq!(recipe.total_epochs(), 12);
+    for (epoch, expected) in [(7, 1e-4), (8, 1e-5), (11, 1e-6)] {
+        let found = recipe.lr_at(epoch, 0, 1000);
+        assert!((found - expected).abs() < 1e-18, "{found} in epoch {epoch}");
+    }
+    let scaled = Recipe { lr_base_size: 16, ..recipe }.with_lr_for(4);
+    assert!((scaled.lr_at(7, 0, 1000) - 2.5e-5).abs() < 1e-18);
+    let scales: Vec<_> = scaled.detection_transform().img_scales;
+    assert_eq!((scales.len(), scales[0], scales[10]), (11, [1333, 480], [1333, 800]));
+}
+
 #[test]
 fn segmentation_counts_in_iterations() {
     let recipe =
@@ -288,7 +362,8 @@ fn what_is_no_recipe_is_named_with_its_line() {
 
 /// Some bytes of a recipe replaced by others, then cut.
 fn damaged() -> impl Strategy<Value = String> {
-    let whole = [Recipe::default(), other_recipe(), segment_recipe()].map(|recipe| text(&recipe));
+    let whole = [Recipe::default(), other_recipe(), segment_recipe(), detect_recipe()];
+    let whole = whole.map(|recipe| text(&recipe));
     let whole = prop::sample::select(whole.to_vec());
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
     let end = prop_oneof![Just(None), any::<prop::sample::Index>().prop_map(Some)];
@@ -305,7 +380,8 @@ fn damaged() -> impl Strategy<Value = String> {
 
 /// A line of a recipe with some other value.
 fn other_value() -> impl Strategy<Value = String> {
-    let text = [token_recipe(), segment_recipe()].map(|recipe| text(&recipe)).concat();
+    let text =
+        [token_recipe(), segment_recipe(), detect_recipe()].map(|recipe| text(&recipe)).concat();
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let value = prop_oneof![
         any::<f64>().prop_map(|value| format!("{value:?}")),

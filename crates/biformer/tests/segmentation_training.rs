@@ -2,11 +2,12 @@
 //!
 //! One test: seeds belong to the device, and two at a time would draw from it.
 
+mod thread_link;
+
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use biformer::Result;
@@ -14,7 +15,7 @@ use biformer::classification::load_classifier;
 use biformer::data::segmentation::{SegmentationFolder, SegmentationSet};
 use biformer::data::shapes::{CLASSES, ShapesConfig, write_segmentation_folder};
 use biformer::data::{DataLoader, Shard};
-use biformer::distributed::{Link, World};
+use biformer::distributed::World;
 use biformer::models::{BackboneConfig, VitConfig};
 use biformer::segmentation::{
     Inference, LoadSegmentorOptions, SegmentedBatch, evaluate, load_segmentor,
@@ -22,6 +23,8 @@ use biformer::segmentation::{
 use biformer::train::{Event, Outcome, Recipe, RunFolder, Scores, train, train_in};
 use biformer::weights::{KeyStyle, StateTensor, state_dict, write_safetensors};
 use burn::tensor::Device;
+
+use thread_link::Threads;
 
 /// A picture of each of four shapes, and the same ones to be judged by.
 fn scenes(folder: &Path) -> PathBuf {
@@ -220,7 +223,7 @@ fn two_processes(data: &Path, recipe: &Recipe, folder: &Path) {
     let recipe =
         Recipe { dataset: Some(definition.display().to_string()), batch_size: 2, ..recipe.clone() };
     let run = RunFolder::new(&folder.join("processes")).expect("a free folder");
-    let link = Arc::new(Threads { sums: Mutex::default(), barrier: Barrier::new(2) });
+    let link = Threads::new(2);
     let train = |rank| {
         let world = World::new(Shard { rank, size: 2 }, link.clone());
         let stop = AtomicBool::new(false);
@@ -251,39 +254,4 @@ fn two_processes(data: &Path, recipe: &Recipe, folder: &Path) {
     let found = evaluate(&|x| model.forward(x), loader, 9, &inference, &device, go_on);
     let found = found.expect("labels").expect("nobody broke off");
     assert_eq!(scores[0][1], ("val_mIoU", found.mean_iou()));
-}
-
-/// Sums over threads.
-struct Threads {
-    sums: Mutex<Vec<f64>>,
-    barrier: Barrier,
-}
-
-impl Link for Threads {
-    fn sum_f32(&self, numbers: &mut [f32]) {
-        let mut wide: Vec<f64> = numbers.iter().map(|&number| number.into()).collect();
-        self.sum_f64(&mut wide);
-        numbers.iter_mut().zip(wide).for_each(|(number, sum)| *number = sum as f32);
-    }
-
-    fn sum_f64(&self, numbers: &mut [f64]) {
-        let sums = || self.sums.lock().expect("no panic");
-        {
-            let mut sums = sums();
-            sums.resize(numbers.len(), 0.0);
-            sums.iter_mut().zip(numbers.iter()).for_each(|(sum, number)| *sum += number);
-        }
-        self.barrier.wait();
-        numbers.copy_from_slice(&sums());
-        if self.barrier.wait().is_leader() {
-            sums().clear();
-        }
-        self.barrier.wait();
-    }
-
-    fn abort(&self, code: i32) {
-        panic!("aborted with {code}");
-    }
-
-    fn leave(&self) {}
 }

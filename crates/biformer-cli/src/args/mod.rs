@@ -1,6 +1,8 @@
 //! Commands and flags, named as in timm; ultralytics' names are aliases.
 
 mod benchmark;
+mod check_data;
+mod detect;
 mod info;
 mod segment;
 mod train;
@@ -13,6 +15,8 @@ use biformer::train::Task;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use benchmark::{Bench, BenchmarkArgs, Operator, OperatorArgs};
+pub use check_data::CheckDataArgs;
+pub use detect::DetectArgs;
 pub use info::{ComplexityArgs, InfoArgs, is_file_name};
 pub use segment::{LookArgs, Mode, ScaleArgs, WindowArgs};
 pub use train::{Overrides, TrainArgs};
@@ -39,11 +43,12 @@ pub enum Command {
                             --initial-checkpoint biformer_nano.imagenette"
     )]
     Train(Box<TrainArgs>),
-    /// Measure the accuracy of saved weights, or the mIoU of a segmentor's
+    /// Measure the accuracy of saved weights, the mIoU of a segmentor's, or the AP of a detector's
     #[command(
         after_help = "Examples:\n  biformer eval --data path/to/imagenette --checkpoint runs/train/best.safetensors\n  \
                       biformer eval --data path/to/camvid --dataset camvid --split test \\\n    \
-                      --checkpoint runs/train/best.safetensors --aug-test"
+                      --checkpoint runs/train/best.safetensors --aug-test\n  \
+                      biformer eval --data path/to/coco --checkpoint retinanet.safetensors --output scores"
     )]
     Eval(EvalArgs),
     /// Write what a model sees in each cell of the training pictures, for token labeling
@@ -53,7 +58,7 @@ pub enum Command {
                       --token-label-data maps"
     )]
     LabelMaps(LabelMapsArgs),
-    /// Name what is in pictures; with a segmentor, draw where it is
+    /// Name what is in pictures; with a segmentor or a detector, draw where it is
     Predict(PredictArgs),
     /// Draw where a model looks: routed regions and attention
     #[command(
@@ -82,6 +87,12 @@ pub enum Command {
     Benchmark(BenchmarkArgs),
     /// Convert a checkpoint to safetensors under official names
     Export(ExportArgs),
+    /// List what is wrong with a data set before hours of training
+    #[command(after_help = "Examples:\n  biformer check-data path/to/imagenette\n  \
+                            biformer check-data path/to/camvid --task segment --dataset camvid\n  \
+                            biformer check-data path/to/coco --task detect\n\n\
+                      Exit code: 1 if training would refuse the data set, else 0.")]
+    CheckData(CheckDataArgs),
 }
 
 #[derive(Debug, Args)]
@@ -159,18 +170,19 @@ pub struct TransformArgs {
 pub struct EvalArgs {
     #[command(flatten)]
     pub checkpoint: CheckpointArgs,
-    /// What the weights do: classify or segment [default: what the file says]
+    /// What the weights do: classify, segment or detect [default: what the file says]
     #[arg(long)]
     pub task: Option<Task>,
-    /// Data set, or its val folder or archive: CLASS/*.jpg; for a segmentor the folder that `dataset.toml` or
-    /// --dataset describes
+    /// Data set, or its val folder or archive: CLASS/*.jpg; for a segmentor or a detector the folder that
+    /// `dataset.toml` or --dataset describes, for a detector also one in the layout of COCO
     #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub data: PathBuf,
     /// Pictures in one pass of the model
     #[arg(long, visible_alias = "batch", short = 'b', default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub batch_size: u16,
-    /// Folder for the scores of each class (CSV), of a classifier the confusion matrix too (PNG, CSV)
+    /// Folder for the scores of each class (CSV), of a classifier the confusion matrix too (PNG, CSV), of a
+    /// detector what it found (COCO's JSON)
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// Show all classes, not only the worst of many
@@ -183,13 +195,15 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Data set: ade20k, camvid, or a TOML file [default: dataset.toml in the data folder]
-    #[arg(long, value_name = "NAME", help_heading = "With a segmentor")]
+    #[arg(long, value_name = "NAME", help_heading = DENSE)]
     pub dataset: Option<String>,
     /// Part of the data set [default: val]
-    #[arg(long, value_name = "NAME", help_heading = "With a segmentor")]
+    #[arg(long, value_name = "NAME", help_heading = DENSE)]
     pub split: Option<String>,
     #[command(flatten)]
     pub look: LookArgs,
+    #[command(flatten)]
+    pub detect: DetectArgs,
 }
 
 #[derive(Debug, Args)]
@@ -227,7 +241,7 @@ pub struct PredictArgs {
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
-    /// What the weights do: classify or segment [default: what the file says]
+    /// What the weights do: classify, segment or detect [default: what the file says]
     #[arg(long)]
     pub task: Option<Task>,
     #[command(flatten)]
@@ -236,15 +250,19 @@ pub struct PredictArgs {
     pub precision: PrecisionArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Folder for overlays and label maps [default: runs/predict, then runs/predict2, …]
-    #[arg(long, value_name = "DIR", help_heading = "With a segmentor")]
+    /// Folder for drawings, label maps and lists [default: runs/predict, then runs/predict2, …]
+    #[arg(long, value_name = "DIR", help_heading = DENSE)]
     pub output: Option<PathBuf>,
     /// Of the colours over the picture, from 0 to 1 [default: 0.5]
-    #[arg(long, help_heading = "With a segmentor")]
+    #[arg(long, help_heading = DENSE)]
     pub opacity: Option<f32>,
     #[command(flatten)]
     pub look: LookArgs,
+    #[command(flatten)]
+    pub detect: DetectArgs,
 }
+
+const DENSE: &str = "With a segmentor or a detector";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {

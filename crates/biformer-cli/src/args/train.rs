@@ -31,7 +31,8 @@ pub struct TrainArgs {
 /// Flags that change single values of the recipe.
 #[derive(Debug, Args)]
 pub struct Overrides {
-    /// What to learn: classify (the class of a picture) or segment (the class of each pixel)
+    /// What to learn: classify (the class of a picture), segment (the class of each pixel) or detect (boxes around
+    /// things)
     #[arg(long)]
     pub task: Option<Task>,
     /// Name of the model, see `biformer info`
@@ -234,6 +235,19 @@ pub struct Overrides {
     /// Share of the regular learning rate that warm-up begins with
     #[arg(long, value_name = "SHARE", help_heading = OF_SEGMENTATION)]
     pub warmup_ratio: Option<f64>,
+    /// Epochs after which the learning rate falls to a tenth
+    #[arg(long, num_args = 1.., value_name = "EPOCH", help_heading = OF_DETECTION)]
+    pub lr_steps: Option<Vec<usize>>,
+    /// See pictures at eleven sizes from 60 % of --img-scale to all of it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = OF_DETECTION)]
+    pub multi_scale: Option<bool>,
+    /// Convolutions of the head of retinanet before the last one
+    #[arg(long, value_name = "N", help_heading = OF_DETECTION)]
+    pub stacked_convs: Option<usize>,
+    /// Keep the running statistics of batch norms, and normalise with them
+    #[arg(long, value_name = "BOOL", help_heading = OF_DETECTION)]
+    pub norm_eval: Option<bool>,
 }
 
 const OF_SEGMENTATION: &str = "Of segmentation";
+const OF_DETECTION: &str = "Of detection";

@@ -14,13 +14,17 @@ use biformer::distributed::World;
 use serde_json::json;
 
 use super::eval_report::{print_table, write_files};
-use super::{Done, load, plural, print, segment, shown, unless_stopped};
+use super::{Done, detect, load, plural, print, segment, shown, unless_stopped};
 use crate::args::EvalArgs;
 use crate::device;
 use crate::progress::{Progress, say};
 
 pub fn run(args: &EvalArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
-    if segment::is_meant(args.task, &args.checkpoint, &args.transform, args.look.given())? {
+    let (task, checkpoint, transform) = (args.task, &args.checkpoint, &args.transform);
+    if detect::is_meant(task, checkpoint, transform, &args.look, &args.detect)? {
+        return detect::eval::run(args, world, stop);
+    }
+    if segment::is_meant(task, checkpoint, transform, args.look.given())? {
         return segment::eval::run(args, world, stop);
     }
     segment::refuse([("dataset", args.dataset.is_some()), ("split", args.split.is_some())])?;

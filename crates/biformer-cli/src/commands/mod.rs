@@ -1,7 +1,9 @@
 //! One file a command; each turns flags into library calls and prints what comes back.
 
 pub mod benchmark;
+pub mod check_data;
 pub mod demo;
+mod detect;
 pub mod eval;
 mod eval_report;
 pub mod export;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::pictures::{list_pictures, read, refuse_shared_stdin};
-use super::{Done, load, segment, shown};
+use super::{Done, detect, load, segment, shown};
 use crate::args::{Format, PredictArgs};
 use crate::device;
 use crate::progress::say;
@@ -19,7 +19,11 @@ use crate::progress::say;
 const BATCH: usize = 16;
 
 pub fn run(args: &PredictArgs, world: &World, stop: &AtomicBool) -> anyhow::Result<Done> {
-    if segment::is_meant(args.task, &args.checkpoint, &args.transform, args.look.given())? {
+    let (task, checkpoint, transform) = (args.task, &args.checkpoint, &args.transform);
+    if detect::is_meant(task, checkpoint, transform, &args.look, &args.detect)? {
+        return detect::predict::run(args, world, stop);
+    }
+    if segment::is_meant(task, checkpoint, transform, args.look.given())? {
         return segment::predict::run(args, world, stop);
     }
     segment::refuse([("output", args.output.is_some()), ("opacity", args.opacity.is_some())])?;

@@ -70,6 +70,7 @@ pub fn run(args: &TrainArgs, world: &World, stop: &AtomicBool) -> anyhow::Result
             let best = match recipe.task {
                 Task::Classify => "best_val_top1",
                 Task::Segment => "best_val_mIoU",
+                Task::Detect => "best_val_bbox_mAP",
             };
             line.insert(best.to_owned(), best_score.into());
             line.insert("images".to_owned(), json!(last.map(|m| m.val_images)));
@@ -95,8 +96,11 @@ fn in_processes(world: &World) -> String {
 fn resolve_recipe(args: &TrainArgs) -> anyhow::Result<Recipe> {
     let mut recipe = match &args.recipe {
         Some(path) => Recipe::read(path)?,
-        None if args.overrides.task == Some(Task::Segment) => Recipe::segmentation(),
-        None => Recipe::default(),
+        None => match args.overrides.task {
+            Some(Task::Segment) => Recipe::segmentation(),
+            Some(Task::Detect) => Recipe::detection(),
+            _ => Recipe::default(),
+        },
     };
     if args.data.is_some() {
         recipe.data.clone_from(&args.data);
@@ -202,6 +206,10 @@ impl Overrides {
             power,
             warmup_iters,
             warmup_ratio,
+            lr_steps,
+            multi_scale,
+            stacked_convs,
+            norm_eval,
         ];
         if self.dataset.is_some() {
             recipe.dataset.clone_from(&self.dataset);

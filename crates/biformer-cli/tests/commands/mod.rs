@@ -2,7 +2,9 @@
 
 mod bad_input;
 mod benchmark;
+mod check_data;
 mod demo;
+mod detection;
 mod eval;
 mod info;
 mod interrupt;

@@ -272,7 +272,7 @@ fn collect_pictures(
 }
 
 /// Sorted names of the folders in `root`.
-fn folder_names(root: &Path) -> Result<Vec<String>> {
+pub(super) fn folder_names(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for path in visible_entries(root)?.into_iter().filter(|path| path.is_dir()) {
         match path.file_name().and_then(|name| name.to_str()) {
@@ -289,7 +289,7 @@ fn folder_names(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Paths in `folder` whose names do not begin with a dot, sorted.
-fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     if !folder.exists() {
         return Err(Error::dataset(folder, format!("the folder does not exist; {LAYOUT}")));
     }

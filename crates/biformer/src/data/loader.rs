@@ -3,6 +3,7 @@
 //! The content of a batch depends on seed, epoch and position alone, never on the number of
 //! threads, so that a run that is interrupted can go on exactly where it was.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rand::SeedableRng;
@@ -23,6 +24,11 @@ pub trait Example: Send + Sync + 'static {
 
     /// Reads its files.
     fn decode(&self) -> Result<Self::Decoded>;
+
+    /// What those in a shuffled batch have in common, as far as they fill batches.
+    fn group(&self) -> usize {
+        0
+    }
 }
 
 /// A picture with its class.
@@ -173,7 +179,23 @@ impl<E: Example> DataLoader<E> {
         let views = pictures
             .into_iter()
             .flat_map(|picture| (0..repeats).map(move |repeat| View { picture, repeat }));
-        views.take(self.samples.len()).collect()
+        let views = views.take(self.samples.len()).collect();
+        if self.shuffle { self.by_group(views) } else { views }
+    }
+
+    /// Batches of one group each in the order in which they are filled, then what is left of all groups.
+    fn by_group(&self, views: Vec<View>) -> Vec<View> {
+        let mut waiting: BTreeMap<usize, Vec<View>> = BTreeMap::new();
+        let mut order = Vec::with_capacity(views.len());
+        for view in views {
+            let group = waiting.entry(self.samples[view.picture].group()).or_default();
+            group.push(view);
+            if group.len() == self.whole_batch() {
+                order.append(group);
+            }
+        }
+        order.extend(waiting.into_values().flatten());
+        order
     }
 }
 

@@ -7,13 +7,16 @@
 //! [`RandAugment`], [`color_jitter`](color_jitter()) and [`RandomErasing`] are parts of training;
 //! [`LabelMap`] holds what token labeling learns from beside the picture.
 //! [`resize`] and [`pil_ops`] give the pixels that Pillow gives, because the published weights
-//! were trained on Pillow's pixels. [`segmentation`] is the same for pictures with a class for each pixel.
-//! [`shapes`] draws a data set of its own. This module knows
+//! were trained on Pillow's pixels. [`segmentation`] is the same for pictures with a class for each pixel,
+//! [`detection`] for those with boxes and masks.
+//! [`check`] finds what is wrong with a data set, [`shapes`] draws one of its own. This module knows
 //! files and pictures; it knows no tensor, no device and no model.
 
 mod archive;
 mod archive_folder;
+pub mod check;
 mod color_jitter;
+pub mod detection;
 mod image;
 mod image_folder;
 mod label_crop;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::RgbImage;
 use super::archive::Member;
-use super::image::{decode, decode_bytes};
+use super::image::{decode_bytes, read_file};
 use crate::Result;
 
 /// A picture in a file of its own or in an archive.
@@ -24,14 +24,19 @@ impl Picture {
         &self.path
     }
 
-    /// Reads and decodes the picture, as [`decode`].
+    /// Reads and decodes the picture, as [`decode`](super::decode).
     ///
     /// # Shapes
     /// - output: `[height, width, 3]`
     pub fn decode(&self) -> Result<RgbImage> {
+        decode_bytes(&self.read()?, &self.path)
+    }
+
+    /// The bytes of the file.
+    pub(super) fn read(&self) -> Result<Vec<u8>> {
         match &self.member {
-            Some(member) => decode_bytes(&member.read(&self.path)?, &self.path),
-            None => decode(&self.path),
+            Some(member) => member.read(&self.path),
+            None => read_file(&self.path),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Batch norm of channels-last maps, with the running statistics of PyTorch.
 
 use biformer_ops::{self as ops, Reducer, all_reduce};
+use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
 
@@ -35,6 +36,19 @@ pub fn batch_norm(norm: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
         update_statistics(norm, mean, variance, batch * positions);
     }
     output.reshape(shape)
+}
+
+/// The module with the running statistics of its batch norms as they are: in training, too, they are what is
+/// normalised with, and they do not change (mmdetection's `norm_eval`). Scales and shifts still learn.
+pub fn freeze_statistics<M: Module>(module: M) -> M {
+    struct Freeze;
+    impl ModuleMapper for Freeze {
+        // Batch norms alone have such flags here.
+        fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
+            flag.with_value(false)
+        }
+    }
+    module.map(&mut Freeze)
 }
 
 /// Takes the statistics of a batch of `count` positions into the running ones.

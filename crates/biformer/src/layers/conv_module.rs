@@ -39,9 +39,13 @@ impl ConvModule {
     /// and 0 for the bias.
     pub fn plain(channels: [usize; 2], size: usize, stride: usize, device: &Device) -> Self {
         let glorot = Initializer::XavierUniform { gain: 1.0 };
-        let mut conv = config(channels, size, glorot).with_stride([stride; 2]).init(device);
-        conv.bias = Some(Initializer::Zeros.init([channels[1]], device));
-        Self { conv, bn: None, folded: None }
+        let conv = config(channels, size, glorot).with_stride([stride; 2]).init(device);
+        Self { conv: with_bias(conv, 0.0, device), bn: None, folded: None }
+    }
+
+    /// A convolution and its bias, as heads of detectors have it: weights from N(0, 0.01²), and 0 for the bias.
+    pub fn normal(channels: [usize; 2], size: usize, device: &Device) -> Self {
+        Self { conv: normal_conv(channels, size, 0.0, device), bn: None, folded: None }
     }
 
     /// # Shapes
@@ -66,6 +70,18 @@ impl ConvModule {
         self.conv.weight = given_up(&self.conv.weight);
         self
     }
+}
+
+/// A convolution as heads of detectors have it: weights from N(0, 0.01²), every bias the same.
+pub(crate) fn normal_conv(channels: [usize; 2], size: usize, bias: f64, device: &Device) -> Conv2d {
+    let normal = Initializer::Normal { mean: 0.0, std: 0.01 };
+    with_bias(config(channels, size, normal).init(device), bias, device)
+}
+
+fn with_bias(mut conv: Conv2d, bias: f64, device: &Device) -> Conv2d {
+    let [channels_out, _, _, _] = conv.weight.lazy_shape().dims();
+    conv.bias = Some(Initializer::Constant { value: bias }.init([channels_out], device));
+    conv
 }
 
 /// Zeros around the map as wide as half of the kernel.

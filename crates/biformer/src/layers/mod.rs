@@ -18,11 +18,13 @@ mod resize;
 mod simple_feature_pyramid;
 mod transposed_conv;
 
-pub use batch_norm::batch_norm;
+pub use batch_norm::{batch_norm, freeze_statistics};
 pub use batch_part::{BatchPart, with_batch_part};
 pub use channel_dropout::ChannelDropout;
 pub use conv_module::ConvModule;
+pub(crate) use conv_module::normal_conv;
 pub use conv_norm::ConvNorm;
+pub(crate) use convolution::convolve;
 pub use depthwise_conv::DepthwiseConv;
 pub use drop_path::{DropPath, drop_path_rates};
 pub(crate) use fpn::add_top_down;

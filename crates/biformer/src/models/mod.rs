@@ -5,6 +5,7 @@ mod biformer;
 mod block;
 mod classifier_weights;
 mod conv_propagation;
+mod dense_checkpoint;
 mod vit;
 mod vit_weights;
 
@@ -13,4 +14,5 @@ pub use biformer::{BiFormer, BiFormerConfig, MODEL_NAMES};
 pub use block::{Block, BlockConfig};
 pub use classifier_weights::InitializedBackbone;
 pub use conv_propagation::ConvPropagation;
+pub(crate) use dense_checkpoint::{BACKBONE, entry, guess_backbone, n_win};
 pub use vit::{Propagation, VIT_NAMES, Vit, VitAttention, VitConfig};

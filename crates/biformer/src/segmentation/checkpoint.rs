@@ -6,17 +6,18 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use serde::de::DeserializeOwned;
 
 use super::{
     DecodeHeadConfig, FcnHeadConfig, LinearHeadConfig, METHOD_NAMES, Segmentor, SegmentorConfig,
     SemanticFpnConfig, UperHeadConfig,
 };
 use crate::data::segmentation::{SegmentationSet, TestResize, voc_palette};
-use crate::models::{BackboneConfig, BiFormerConfig, MODEL_NAMES, VIT_NAMES, VitConfig};
+use crate::models::{
+    BACKBONE, BackboneConfig, MODEL_NAMES, VIT_NAMES, VitConfig, entry, guess_backbone, n_win,
+};
 use crate::weights::{
-    StateDict, StateTensor, keys_and_shapes, load_state_dict, read_metadata, read_state_dict_from,
-    state_dict, write_safetensors,
+    StateDict, StateTensor, load_state_dict, read_metadata, read_state_dict_from, state_dict,
+    write_safetensors,
 };
 use crate::{Error, Result};
 
@@ -120,7 +121,8 @@ pub fn load_segmentor(
 pub fn is_segmentor(path: &Path) -> bool {
     let metadata = read_metadata(path).unwrap_or_default();
     if metadata.contains_key("model") {
-        return metadata.contains_key("method");
+        let method = metadata.get("method");
+        return method.is_some_and(|method| METHOD_NAMES.contains(&method.as_str()));
     }
     let is_key = |key: &String| key.starts_with("decode_head.");
     read_state_dict_from(path, None).is_ok_and(|weights| weights.keys().any(is_key))
@@ -180,21 +182,6 @@ fn heads(weights: &StateDict) -> Result<(DecodeHeadConfig, usize), String> {
     Ok((DecodeHeadConfig::Uper(head, auxiliary), num_classes))
 }
 
-/// The model whose keys and shapes are those of the backbone.
-fn guess_backbone(weights: &StateDict) -> Option<String> {
-    let in_file = weights.keys().filter(|key| key.starts_with(BACKBONE)).count();
-    let name = MODEL_NAMES.into_iter().find(|name| {
-        let config = BiFormerConfig::from_name(name).expect("a known name");
-        let backbone = super::model::dense(config.into()).init(&Device::default());
-        let keys = keys_and_shapes(&backbone, backbone.key_style());
-        let fits = |(key, shape): &(String, Vec<usize>)| {
-            weights.get(&format!("{BACKBONE}{key}")).is_some_and(|w| w.shape == *shape)
-        };
-        keys.len() == in_file && keys.iter().all(fits)
-    });
-    name.map(str::to_owned)
-}
-
 /// Takes the sizes that names do not say from the weights. What is not there is named by strict loading.
 fn fit_vit(config: &mut VitConfig, weights: &StateDict) {
     let shape = |key: &str| {
@@ -209,9 +196,6 @@ fn fit_vit(config: &mut VitConfig, weights: &StateDict) {
         config.pyramid_channels = *channels;
     }
 }
-
-/// Prefix of the keys of the backbone.
-const BACKBONE: &str = "backbone.";
 
 /// Whether the size of such a weight depends on the number of classes.
 fn is_last_layer(key: &str) -> bool {
@@ -256,20 +240,4 @@ fn info(
         return Err(format!("metadata: no size of pictures: {:?}", info.resize));
     }
     Ok(info)
-}
-
-/// A value in the metadata, if it is there.
-fn entry<T: DeserializeOwned>(
-    metadata: &BTreeMap<String, String>,
-    key: &str,
-) -> Result<Option<T>, String> {
-    let value = metadata.get(key).map(|json| serde_json::from_str(json)).transpose();
-    value.map_err(|error| format!("metadata `{key}`: {error}"))
-}
-
-/// Regions a side in the metadata, if it says: weights are the same for any number.
-fn n_win(metadata: &BTreeMap<String, String>) -> Result<Option<usize>, String> {
-    let Some(text) = metadata.get("n_win") else { return Ok(None) };
-    let number = text.parse().ok().filter(|n_win| (1..=1024).contains(n_win));
-    number.map(Some).ok_or_else(|| format!("metadata `n_win` is no number up to 1024: `{text}`"))
 }

@@ -12,6 +12,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::classify::Classification;
+use super::detect::Detection;
 use super::objective::{Counts, Objective, Validation};
 use super::processes::agree_on_start;
 use super::segment::Segmentation;
@@ -32,7 +33,7 @@ pub enum Event<'a> {
     ScaledLr { recipe_lr: f64, lr_base_size: usize, lr: f64, images: usize },
     /// The head of the initial checkpoint had another number of classes and is fresh.
     ReplacedHead { checkpoint_classes: usize, classes: usize },
-    /// A segmentor begins with the weights of a classifier: so many keys that both have, that are fresh
+    /// A segmentor or detector begins with the weights of a classifier: so many keys that both have, that are fresh
     /// because the classifier lacks them, that only the classifier has.
     InitializedBackbone { loaded: usize, fresh: usize, left_out: usize },
     /// The run goes on after this many complete epochs and steps.
@@ -104,6 +105,7 @@ pub fn train_in(
     let train = match recipe.task {
         Task::Classify => train_as::<Classification>,
         Task::Segment => train_as::<Segmentation>,
+        Task::Detect => train_as::<Detection>,
     };
     train(world, folder, recipe, resume, device, stop, observe)
 }
@@ -241,7 +243,7 @@ fn train_epoch<T: Objective>(
             step: step + 1,
             steps,
             loss: progress.mean_loss(),
-            accuracy: progress.accuracy(),
+            accuracy: recipe.task.has_accuracy().then(|| progress.accuracy()),
             lr,
             images_per_second: images as f64 / start.elapsed().as_secs_f64(),
         }));

@@ -15,8 +15,8 @@ pub struct StepMetrics {
     pub steps: usize,
     /// Mean over the epoch so far.
     pub loss: f64,
-    /// Share of pictures, or of their pixels, that were right in the epoch so far.
-    pub accuracy: f64,
+    /// Share of pictures, or of their pixels, that were right in the epoch so far; detection has none.
+    pub accuracy: Option<f64>,
     /// Learning rate of the step.
     pub lr: f64,
     /// Training pictures a second in this epoch.
@@ -74,14 +74,27 @@ pub enum Scores {
         #[serde(rename = "val_aAcc")]
         val_pixel_accuracy: f64,
     },
+    /// Of boxes around things, under mmdetection's names.
+    Detection {
+        /// Average precision, the mean over IoU thresholds from 0.5 to 0.95.
+        #[serde(rename = "val_bbox_mAP")]
+        val_bbox_map: f64,
+        /// At an IoU of 0.5.
+        #[serde(rename = "val_bbox_mAP_50")]
+        val_bbox_map_50: f64,
+        /// At an IoU of 0.75.
+        #[serde(rename = "val_bbox_mAP_75")]
+        val_bbox_map_75: f64,
+    },
 }
 
 impl EpochMetrics {
-    /// What the best epoch has most of: `val_top1` or `val_mIoU`.
+    /// What the best epoch has most of: `val_top1`, `val_mIoU` or `val_bbox_mAP`.
     pub fn score(&self) -> f64 {
         match self.scores {
             Scores::Classification { val_top1, .. } => val_top1,
             Scores::Segmentation { val_mean_iou, .. } => val_mean_iou,
+            Scores::Detection { val_bbox_map, .. } => val_bbox_map,
         }
     }
 
@@ -126,6 +139,11 @@ impl Scores {
                 ("val_mIoU", val_mean_iou),
                 ("val_mAcc", val_mean_accuracy),
                 ("val_aAcc", val_pixel_accuracy),
+            ],
+            Self::Detection { val_bbox_map, val_bbox_map_50, val_bbox_map_75 } => vec![
+                ("val_bbox_mAP", val_bbox_map),
+                ("val_bbox_mAP_50", val_bbox_map_50),
+                ("val_bbox_mAP_75", val_bbox_map_75),
             ],
         }
     }

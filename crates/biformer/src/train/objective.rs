@@ -84,7 +84,7 @@ pub(crate) struct Counts {
 pub(crate) struct Loss {
     /// Mean over the pictures, `[1]`.
     pub loss: Tensor<1>,
-    /// Pictures that are right; shares of pictures, where each pixel may be.
+    /// Pictures that are right; shares of pictures, where each pixel may be. 0 of tasks without an accuracy.
     pub hits: f64,
 }
 

@@ -25,10 +25,11 @@ pub struct Recipe {
     /// [`VIT_NAMES`](crate::models::VIT_NAMES).
     pub model: String,
     /// Data set in ImageFolder layout with `train` and `val`, or the folder of a
-    /// [`SegmentationSet`](crate::data::segmentation::SegmentationSet); usually given on the command line.
+    /// [`SegmentationSet`](crate::data::segmentation::SegmentationSet) or of a
+    /// [`DetectionSet`](crate::data::detection::DetectionSet); usually given on the command line.
     pub data: Option<PathBuf>,
-    /// Checkpoint to start from; its head is replaced if the classes differ in number. A segmentor may begin
-    /// with the weights of a classifier.
+    /// Checkpoint to start from; its head is replaced if the classes differ in number. A segmentor or a
+    /// detector may begin with the weights of a classifier.
     pub initial_checkpoint: Option<PathBuf>,
     /// Side of the square pictures that the model sees.
     pub img_size: usize,
@@ -128,12 +129,13 @@ pub struct Recipe {
     pub cls_weight: f64,
     /// Whether MixToken mixes the pictures of a batch, with token labeling.
     pub mix_token: bool,
-    /// Definition of the data set of segmentation: the name of one that is built in, or a file; without it
-    /// the `dataset.toml` in the data folder.
+    /// Definition of the data set of segmentation or detection: the name of one that is built in, or a file;
+    /// without it the `dataset.toml` in the data folder, or for detection the layout of COCO.
     pub dataset: Option<String>,
-    /// One of [`METHOD_NAMES`](crate::segmentation::METHOD_NAMES).
+    /// One of those of [segmentation](crate::segmentation::METHOD_NAMES), or of
+    /// [detection](crate::detection::METHOD_NAMES).
     pub method: String,
-    /// Channels of the levels of the pyramid of `semantic_fpn`, and of the maps of a plain ViT.
+    /// Channels of the levels of the pyramid of `semantic_fpn` and of detectors, and of the maps of a plain ViT.
     pub neck_channels: usize,
     /// Channels of the head.
     pub head_channels: usize,
@@ -153,7 +155,8 @@ pub struct Recipe {
     pub cat_max_ratio: f64,
     /// Whether brightness, contrast, saturation and hue of training pictures change.
     pub photo_metric_distortion: bool,
-    /// Pictures are stretched to multiples of this in validation; 1 changes nothing.
+    /// Pictures are stretched to multiples of this in validation; 1 changes nothing. In detection they are
+    /// padded, in training too.
     pub size_divisor: u32,
     /// Steps of the optimizer of segmentation.
     pub max_iters: usize,
@@ -163,10 +166,19 @@ pub struct Recipe {
     pub lr_policy: LrPolicy,
     /// Exponent of the policy `poly`.
     pub power: f64,
-    /// Steps of the linear warm-up of segmentation.
+    /// Steps of the linear warm-up of segmentation and detection.
     pub warmup_iters: usize,
     /// Share of the regular learning rate that warm-up begins with.
     pub warmup_ratio: f64,
+    /// Epochs after which the learning rate of detection falls to a tenth.
+    pub lr_steps: Vec<usize>,
+    /// Whether pictures of detection are seen at eleven sizes from 60 % of `img_scale` to all of it.
+    pub multi_scale: bool,
+    /// Convolutions of the head of `retinanet` before the last one.
+    pub stacked_convs: usize,
+    /// Whether batch norms keep their running statistics in the training of detection, and normalise with
+    /// them.
+    pub norm_eval: bool,
 }
 
 impl Default for Recipe {
@@ -240,6 +252,10 @@ impl Default for Recipe {
             power: 1.0,
             warmup_iters: 100,
             warmup_ratio: 1e-3,
+            lr_steps: vec![8, 11],
+            multi_scale: false,
+            stacked_convs: 4,
+            norm_eval: true,
         }
     }
 }
@@ -253,6 +269,20 @@ impl Recipe {
             lr: 1e-3,
             min_lr: 0.0,
             weight_decay: 0.01,
+            ..Self::default()
+        }
+    }
+
+    /// The built-in recipe for detection.
+    pub fn detection() -> Self {
+        Self {
+            task: Task::Detect,
+            method: "retinanet".to_owned(),
+            epochs: 12,
+            batch_size: 4,
+            lr: 1e-4,
+            weight_decay: 1e-4,
+            img_scale: [512, 320],
             ..Self::default()
         }
     }

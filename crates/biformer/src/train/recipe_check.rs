@@ -1,6 +1,7 @@
 //! The range of each value of a recipe.
 
 use super::{Recipe, Task, recipe::STRIDE};
+use crate::detection::DetectorConfig;
 use crate::models::{BackboneConfig, BiFormerConfig};
 use crate::segmentation::{MAX_WINDOW_PIXELS, SegmentorConfig};
 use crate::{Error, Result};
@@ -15,6 +16,7 @@ impl Recipe {
         match self.task {
             Task::Classify => self.check_classification()?,
             Task::Segment => self.check_segmentation()?,
+            Task::Detect => self.check_detection()?,
         }
         self.check_foreign_keys()
     }
@@ -30,7 +32,9 @@ impl Recipe {
         rule("lr_base_size", base, "must be from 0 (off) to 16777216")?;
         rule("seed", self.seed <= i64::MAX as u64, "must be below 2^63, as TOML has it")?;
         rule("lr", self.lr > 0.0 && self.lr <= 100.0, "must be in (0, 100]")?;
-        rule("min_lr", (0.0..=self.lr).contains(&self.min_lr), "must be from 0 to lr")?;
+        // Detection has none: what stands there is the default, which its rate may be below.
+        let ends = self.task == Task::Detect || (0.0..=self.lr).contains(&self.min_lr);
+        rule("min_lr", ends, "must be from 0 to lr")?;
         rule("weight_decay", (0.0..=10.0).contains(&self.weight_decay), "must be from 0 to 10")?;
         let betas = self.opt_betas.iter().all(|beta| (0.0..1.0).contains(beta));
         rule("opt_betas", betas, "must be two numbers in [0, 1)")?;
@@ -113,6 +117,7 @@ impl Recipe {
         let share = self.cat_max_ratio > 0.0 && self.cat_max_ratio <= 1.0;
         rule("cat_max_ratio", share, "must be in (0, 1]")?;
         rule("size_divisor", (1..=512).contains(&self.size_divisor), "must be from 1 to 512")?;
+        self.check_warmup_ratio()?;
         let iters = 1..=1_000_000_000;
         rule("val_interval", iters.contains(&self.val_interval), "must be from 1 to 1000000000")?;
         rule("max_iters", iters.contains(&self.max_iters), "must be from 1 to 1000000000")?;
@@ -121,23 +126,48 @@ impl Recipe {
         rule("max_iters", whole, multiple)?;
         rule("power", (0.0..=10.0).contains(&self.power), "must be from 0 to 10")?;
         let warms_up = self.warmup_iters <= self.max_iters;
-        rule("warmup_iters", warms_up, "must be from 0 to max_iters")?;
+        rule("warmup_iters", warms_up, "must be from 0 to max_iters")
+    }
+
+    fn check_detection(&self) -> Result<()> {
+        let rule = |option, holds, rule| self.rule(option, holds, rule);
+        DetectorConfig::from_names(&self.model, &self.method)?;
+        let widths = [("neck_channels", self.neck_channels), ("head_channels", self.head_channels)];
+        for (key, channels) in widths {
+            rule(key, (1..=4096).contains(&channels), "must be from 1 to 4096")?;
+        }
+        rule("stacked_convs", (0..=16).contains(&self.stacked_convs), "must be from 0 to 16")?;
+        let [a, b] = self.img_scale.map(u64::from);
+        let fits = (1..=MAX_WINDOW_PIXELS).contains(&a.saturating_mul(b));
+        rule("img_scale", fits, "must be two sides with 1 to 4194304 pixels between them")?;
+        let strides = self.size_divisor.is_multiple_of(STRIDE as u32);
+        let divides = strides && (1..=512).contains(&self.size_divisor);
+        rule("size_divisor", divides, "must be a multiple of 32, up to 512")?;
+        rule("epochs", (1..=100_000).contains(&self.epochs), "must be from 1 to 100000")?;
+        let ascends = self.lr_steps.is_sorted() && self.lr_steps.len() <= 16;
+        rule("lr_steps", ascends, "must be up to 16 epochs, each after the one before")?;
+        let iters = self.warmup_iters <= 1_000_000_000;
+        rule("warmup_iters", iters, "must be from 0 to 1000000000")?;
+        self.check_warmup_ratio()
+    }
+
+    fn check_warmup_ratio(&self) -> Result<()> {
         let ratio = (0.0..=1.0).contains(&self.warmup_ratio);
-        rule("warmup_ratio", ratio, "must be from 0 to 1")
+        self.rule("warmup_ratio", ratio, "must be from 0 to 1")
     }
 
     /// What would be read and then do nothing.
     fn check_foreign_keys(&self) -> Result<()> {
         let of = |recipe| toml::Table::try_from(recipe).unwrap_or_default(); // a number may be too large
         let (own, default) = (of(self), of(&Self::default()));
-        let (task, other) = match self.task {
-            Task::Classify => ("classification", "task = \"segment\""),
-            Task::Segment => ("segmentation", "task = \"classify\""),
-        };
-        for &key in self.task.foreign_keys().iter().filter(|&&key| key != "task") {
+        for (key, tasks) in self.task.foreign_keys().filter(|(key, _)| *key != "task") {
             if own.get(key) != default.get(key) {
+                let others: Vec<_> =
+                    tasks.iter().map(|task| format!("task = \"{}\"", task.name())).collect();
                 let reason = format!(
-                    "means nothing to {task}: leave it out, or take {other}{}",
+                    "means nothing to {}: leave it out, or take {}{}",
+                    self.task.noun(),
+                    others.join(" or "),
                     self.found(key)
                 );
                 return Err(Error::option(key, reason));

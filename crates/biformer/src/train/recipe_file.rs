@@ -38,7 +38,7 @@ impl Recipe {
     /// The recipe as TOML, with every value that its task has.
     pub fn text(&self) -> String {
         let mut table = self.table();
-        table.retain(|key, _| !self.task.foreign_keys().contains(&key));
+        table.retain(|key, _| !self.task.foreign_keys().any(|(foreign, _)| foreign == key));
         toml::to_string(&table).expect("a table is TOML")
     }
 

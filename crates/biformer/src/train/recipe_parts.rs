@@ -1,10 +1,12 @@
 //! What a recipe says to each part of training.
 
 use super::recipe::{NO_POLICY, STRIDE};
-use super::{AdamWOptions, CosineSchedule, IterSchedule, Recipe, Task};
+use super::{AdamWOptions, CosineSchedule, IterSchedule, Recipe, StepSchedule, Task};
 use crate::classification::TokenParts;
+use crate::data::detection::DetectionTransform;
 use crate::data::segmentation::{PhotoMetricDistortion, SegmentationTransform};
 use crate::data::{Filter, Mixup, RandAugment, RandomErasing, TrainTransform};
+use crate::detection::{DetectorConfig, DetectorHeadsConfig};
 use crate::models::BackboneConfig;
 use crate::segmentation::{DecodeHeadConfig, SegmentorConfig};
 use crate::{Precision, Result};
@@ -12,8 +14,11 @@ use crate::{Precision, Result};
 impl Recipe {
     /// The learning rate of a step, of `steps` in the epoch; steps and epochs count from 0.
     pub fn lr_at(&self, epoch: usize, step: usize, steps: usize) -> f64 {
-        if self.task == Task::Segment {
-            return self.iter_schedule().lr_at((epoch * steps + step) as f64);
+        let iteration = (epoch * steps + step) as f64;
+        match self.task {
+            Task::Classify => {}
+            Task::Segment => return self.iter_schedule().lr_at(iteration),
+            Task::Detect => return self.step_schedule().lr_at(epoch, iteration),
         }
         let t = match self.sched_on_updates {
             true => epoch as f64 + step as f64 / steps as f64,
@@ -38,6 +43,7 @@ impl Recipe {
         match self.task {
             Task::Classify => self.epochs + self.cooldown_epochs,
             Task::Segment => self.max_iters / self.val_interval,
+            Task::Detect => self.epochs,
         }
     }
 
@@ -49,6 +55,16 @@ impl Recipe {
             min_lr: self.min_lr,
             power: self.power,
             max_iters: self.max_iters as f64,
+            warmup_iters: self.warmup_iters as f64,
+            warmup_ratio: self.warmup_ratio,
+        }
+    }
+
+    /// The schedule of detection.
+    pub fn step_schedule(&self) -> StepSchedule {
+        StepSchedule {
+            lr: self.lr,
+            steps: self.lr_steps.clone(),
             warmup_iters: self.warmup_iters as f64,
             warmup_ratio: self.warmup_ratio,
         }
@@ -144,6 +160,39 @@ impl Recipe {
             DecodeHeadConfig::Linear(_) => {}
         }
         Ok(config.with_num_classes(num_classes))
+    }
+
+    /// The detector that the recipe describes.
+    ///
+    /// # Errors
+    /// [`Error::Option`](crate::Error::Option) if there is no such model or method.
+    pub fn detector_config(&self, num_classes: usize) -> Result<DetectorConfig> {
+        let mut config = DetectorConfig::from_names(&self.model, &self.method)?;
+        config.backbone.drop_path_rate = self.drop_path;
+        match &mut config.heads {
+            DetectorHeadsConfig::RetinaNet(head) => {
+                head.pyramid_channels = self.neck_channels;
+                head.channels = self.head_channels;
+                head.stacked_convs = self.stacked_convs;
+            }
+        }
+        Ok(config.with_num_classes(num_classes))
+    }
+
+    /// What is done to each training picture and what is marked in it.
+    pub fn detection_transform(&self) -> DetectionTransform {
+        let [a, b] = self.img_scale;
+        let (long, short) = (a.max(b), a.min(b));
+        // 480 to 800 by steps of 32, of the official 800; the longer side has the same limit for all.
+        let percentages = if self.multi_scale { 60..=100 } else { 100..=100 };
+        let scale = |percent: u32| [long, (short * percent).div_ceil(100)];
+        let img_scales = percentages.step_by(4).map(scale).collect();
+        DetectionTransform {
+            img_scales,
+            hflip: self.hflip,
+            size_divisor: self.size_divisor,
+            with_masks: false,
+        }
     }
 
     /// What is done to each training picture and its labels.

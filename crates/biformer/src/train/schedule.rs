@@ -92,11 +92,40 @@ impl IterSchedule {
             LrPolicy::Cosine => 0.5 * (1.0 + (PI * done).cos()),
         };
         let regular = (self.lr - self.min_lr) * share + self.min_lr;
-        if t < self.warmup_iters {
-            regular * (1.0 - (1.0 - t / self.warmup_iters) * (1.0 - self.warmup_ratio))
-        } else {
-            regular
-        }
+        warmed_up(regular, t / self.warmup_iters, self.warmup_ratio)
+    }
+}
+
+/// mmcv's `StepLrUpdaterHook` with linear warm-up: a tenth of the rate after each of some epochs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepSchedule {
+    /// Learning rate at the start, warm-up aside.
+    pub lr: f64,
+    /// Epochs after which it falls.
+    pub steps: Vec<usize>,
+    /// Length of the linear warm-up, in iterations.
+    pub warmup_iters: f64,
+    /// Share of the regular rate at iteration 0.
+    pub warmup_ratio: f64,
+}
+
+impl StepSchedule {
+    /// The learning rate of `epoch`, counted from 0, and of iteration `t` since the start of the run.
+    pub fn lr_at(&self, epoch: usize, t: f64) -> f64 {
+        let falls = self.steps.iter().filter(|&&step| epoch >= step).count();
+        let regular = self.lr * GAMMA.powi(falls as i32);
+        warmed_up(regular, t / self.warmup_iters, self.warmup_ratio)
+    }
+}
+
+/// What the learning rate falls to at a step, mmcv's default.
+const GAMMA: f64 = 0.1;
+
+/// mmcv's linear warm-up, of which the share `done` is over: from `ratio` to all of the regular rate.
+fn warmed_up(regular: f64, done: f64, ratio: f64) -> f64 {
+    match done < 1.0 {
+        true => regular * (1.0 - (1.0 - done) * (1.0 - ratio)),
+        false => regular, // also without any: 0 / 0
     }
 }
 
@@ -120,5 +149,26 @@ mod tests {
             let found = schedule.lr_at(t);
             assert!((found - expected).abs() < 1e-9 * 2e-4, "{found} at {t}, expected {expected}");
         }
+    }
+
+    /// The schedule of the official detectors, 7330 steps an epoch: by hand from mmcv's formulas.
+    #[test]
+    fn the_rate_falls_after_epochs() {
+        let schedule =
+            StepSchedule { lr: 1e-4, steps: vec![8, 11], warmup_iters: 500.0, warmup_ratio: 1e-3 };
+        let cases = [
+            (0, 0.0, 1e-7),
+            (0, 250.0, 0.5005e-4),
+            (0, 500.0, 1e-4),
+            (7, 58_639.0, 1e-4),
+            (8, 58_640.0, 1e-5),
+            (11, 80_630.0, 1e-6),
+        ];
+        for (epoch, t, expected) in cases {
+            let found = schedule.lr_at(epoch, t);
+            assert!((found - expected).abs() < 1e-12, "{found} at {t}, expected {expected}");
+        }
+        let at_once = StepSchedule { warmup_iters: 0.0, ..schedule };
+        assert_eq!(at_once.lr_at(0, 0.0), 1e-4);
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::engine::{Event, Run};
+use super::initial_backbone::tell_begun;
 use super::objective::{Counts, Loss, Objective, Validation};
 use super::processes::hash;
 use super::{Recipe, Scores};
@@ -135,16 +136,9 @@ impl Objective for Segmentation {
             return Ok(loaded.model);
         }
         let model = config.init(device);
-        let begun = model.backbone.with_classifier_weights(weights).map_err(|mismatch| {
-            Error::checkpoint(
-                path,
-                format!("does not fit the backbone {}: {mismatch}", recipe.model),
-            )
-        })?;
-        let [loaded, fresh, left_out] =
-            [&begun.loaded, &begun.fresh, &begun.left_out].map(|keys| keys.len());
-        observe(Event::InitializedBackbone { loaded, fresh, left_out });
-        Ok(Segmentor { backbone: begun.backbone, ..model })
+        let begun = model.backbone.with_classifier_weights(weights);
+        let backbone = tell_begun(begun, path, &recipe.model, observe)?;
+        Ok(Segmentor { backbone, ..model })
     }
 
     fn batches(&self, recipe: &Recipe) -> usize {

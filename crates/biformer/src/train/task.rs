@@ -14,6 +14,8 @@ pub enum Task {
     Classify,
     /// The class of each pixel.
     Segment,
+    /// Boxes around things, and their classes.
+    Detect,
 }
 
 impl FromStr for Task {
@@ -23,8 +25,9 @@ impl FromStr for Task {
         match text {
             "classify" => Ok(Self::Classify),
             "segment" => Ok(Self::Segment),
+            "detect" => Ok(Self::Detect),
             _ => {
-                let reason = format!("must be `classify` or `segment`, got `{text}`");
+                let reason = format!("must be `classify`, `segment` or `detect`, got `{text}`");
                 Err(Error::option("task", reason))
             }
         }
@@ -32,65 +35,102 @@ impl FromStr for Task {
 }
 
 impl Task {
-    /// The keys of a recipe that say nothing to this task.
-    pub(super) fn foreign_keys(self) -> &'static [&'static str] {
+    /// The name in recipes.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Classify => &OF_SEGMENTATION,
-            Self::Segment => &OF_CLASSIFICATION,
+            Self::Classify => "classify",
+            Self::Segment => "segment",
+            Self::Detect => "detect",
         }
+    }
+
+    /// What it is called in messages.
+    pub(super) fn noun(self) -> &'static str {
+        match self {
+            Self::Classify => "classification",
+            Self::Segment => "segmentation",
+            Self::Detect => "detection",
+        }
+    }
+
+    /// Whether a share of what a training step saw is right or wrong.
+    pub(super) fn has_accuracy(self) -> bool {
+        self != Self::Detect
+    }
+
+    /// The keys of a recipe that say nothing to this task, with the tasks that they do say something to.
+    pub(super) fn foreign_keys(self) -> impl Iterator<Item = (&'static str, &'static [Self])> {
+        KEYS.iter().flat_map(move |&(tasks, keys)| {
+            let keys: &[_] = if tasks.contains(&self) { &[] } else { keys };
+            keys.iter().map(move |&key| (key, tasks))
+        })
     }
 }
 
-const OF_CLASSIFICATION: [&str; 28] = [
-    "img_size",
-    "crop_pct",
-    "epochs",
-    "cooldown_epochs",
-    "warmup_lr",
-    "warmup_epochs",
-    "sched_on_updates",
-    "smoothing",
-    "scale",
-    "ratio",
-    "aa",
-    "color_jitter",
-    "reprob",
-    "remode",
-    "recount",
-    "aug_repeats",
-    "mixup",
-    "cutmix",
-    "mixup_prob",
-    "mixup_switch_prob",
-    "mixup_mode",
-    "mixup_off_epoch",
-    "class_blocks",
-    "token_label",
-    "token_label_data",
-    "dense_weight",
-    "cls_weight",
-    "mix_token",
-];
-
-/// `task` among them: recipes without it are older than segmentation.
-const OF_SEGMENTATION: [&str; 19] = [
-    "task",
-    "dataset",
-    "method",
-    "neck_channels",
-    "head_channels",
-    "aux_channels",
-    "class_weight",
-    "crop_size",
-    "img_scale",
-    "ratio_range",
-    "cat_max_ratio",
-    "photo_metric_distortion",
-    "size_divisor",
-    "max_iters",
-    "val_interval",
-    "lr_policy",
-    "power",
-    "warmup_iters",
-    "warmup_ratio",
+/// Keys that not all tasks have. `task` is among them, since recipes without it are older than segmentation.
+const KEYS: [(&[Task], &[&str]); 6] = [
+    (
+        &[Task::Classify],
+        &[
+            "img_size",
+            "crop_pct",
+            "cooldown_epochs",
+            "warmup_lr",
+            "warmup_epochs",
+            "sched_on_updates",
+            "smoothing",
+            "scale",
+            "ratio",
+            "aa",
+            "color_jitter",
+            "reprob",
+            "remode",
+            "recount",
+            "aug_repeats",
+            "mixup",
+            "cutmix",
+            "mixup_prob",
+            "mixup_switch_prob",
+            "mixup_mode",
+            "mixup_off_epoch",
+            "class_blocks",
+            "token_label",
+            "token_label_data",
+            "dense_weight",
+            "cls_weight",
+            "mix_token",
+        ],
+    ),
+    (&[Task::Classify, Task::Detect], &["epochs"]),
+    (&[Task::Classify, Task::Segment], &["min_lr"]),
+    (
+        &[Task::Segment],
+        &[
+            "aux_channels",
+            "class_weight",
+            "crop_size",
+            "ratio_range",
+            "cat_max_ratio",
+            "photo_metric_distortion",
+            "max_iters",
+            "val_interval",
+            "lr_policy",
+            "power",
+        ],
+    ),
+    (
+        &[Task::Segment, Task::Detect],
+        &[
+            "task",
+            "dataset",
+            "method",
+            "neck_channels",
+            "head_channels",
+            "img_scale",
+            "size_divisor",
+            "warmup_iters",
+            "warmup_ratio",
+        ],
+    ),
+    (&[Task::Detect], &["lr_steps", "multi_scale", "stacked_convs", "norm_eval"]),
 ];

@@ -53,6 +53,9 @@ impl KeyStyle {
                 // Enum variants have no place in official names.
                 "OverlappedStem" | "OverlappedMerging" | "Stem" | "Merging" | "Bra" | "Full" => {}
                 "Window" | "BiFormer" | "Vit" | "SemanticFpn" | "Uper" | "Linear" => {}
+                // mmdetection has the heads beside backbone and neck.
+                "heads" => {}
+                "RetinaNet" => key.push("bbox_head"),
                 "conv1" => key.push("0"),
                 "norm1" if parent == Some("OverlappedStem") => key.push("1"),
                 "conv2" => key.push("3"),
@@ -123,6 +126,8 @@ mod tests {
         assert_eq!(key(KeyStyle::Vit, vit), "backbone.blocks.3.attn.proj.bias");
         assert_eq!(key(KeyStyle::Vit, "blocks.0.mlp.fc2.weight"), "blocks.0.mlp.fc2.weight");
         assert_eq!(key(KeyStyle::Vit, "blocks.0.norm1.gamma"), "blocks.0.norm1.weight");
+        let retina_head = "heads.RetinaNet.cls_convs.1.conv.weight";
+        assert_eq!(key(KeyStyle::BiFormer, retina_head), "bbox_head.cls_convs.1.conv.weight");
         let pooled = "decode_head.Uper.psp_modules.2.conv.weight";
         assert_eq!(key(KeyStyle::BiFormer, pooled), "decode_head.psp_modules.2.1.conv.weight");
     }

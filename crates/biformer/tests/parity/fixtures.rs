@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
 /// Families of files that must pass, by the start of the name: the test that takes them.
-const OWED: [(&str, &str); 27] = [
+const OWED: [(&str, &str); 36] = [
     ("bra_legacy_", "attention::bra_legacy"),
     ("bra_nchw_", "attention::bra_nchw"),
     ("attn_", "attention::full"),
@@ -29,6 +29,8 @@ const OWED: [(&str, &str); 27] = [
     ("train_param_groups", "training::param_groups"),
     ("train_ema", "training::ema"),
     ("train_mixup", "training::mixup"),
+    ("metric_coco", "metric_coco::detection::coco"),
+    ("metric_rle", "metric_coco::detection::rle"),
     ("metric_miou", "metric_miou::segmentation::mean_iou"),
     ("train_losses", "{training, segmentation}::losses"),
     ("mm_fpn_", "segmentation::pyramids"),
@@ -37,6 +39,13 @@ const OWED: [(&str, &str); 27] = [
     ("mm_semantic_fpn", "segmentation::semantic_fpn"),
     ("mm_upernet", "segmentation::upernet"),
     ("mm_fcn_aux", "segmentation::auxiliary_fcn"),
+    ("mm_anchors", "detection::boxes::anchors"),
+    ("op_anchors_torchvision", "detection::boxes::torchvision_anchors"),
+    ("mm_boxes", "detection::boxes::{box_coding, assignment}"),
+    ("op_boxes", "detection::boxes::torchvision_boxes"),
+    ("op_nms", "detection::boxes::suppression"),
+    ("op_losses", "detection::losses::*"),
+    ("mm_retina_head", "detection::retinanet::*"),
 ];
 
 /// The folder of the fixtures, and whether it was asked for by name.

@@ -1,7 +1,9 @@
 mod attention;
 mod checkpoints;
+mod detection;
 mod fixtures;
 mod images;
+mod metric_coco;
 mod metric_miou;
 mod models;
 mod segmentation;

@@ -52,7 +52,7 @@ pub fn is_meant(
 /// An error that names the flag, if a classifier was given one that is for segmentors.
 pub fn refuse(flags: [(&'static str, bool); 2]) -> Result<(), Error> {
     match flags.into_iter().find(|&(_, is_given)| is_given) {
-        Some((flag, _)) => Err(Error::option(flag, "is for segmentors")),
+        Some((flag, _)) => Err(Error::option(flag, "is for segmentors and detectors")),
         None => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use image::{GrayImage, RgbImage};
 
 /// A piece of a resized picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Window {
+pub(in crate::data) struct Window {
     pub left: u32,
     pub top: u32,
     pub width: u32,
@@ -28,7 +28,11 @@ impl Window {
 /// # Shapes
 /// - image: `[image_height, image_width, 3]`
 /// - output: `[window.height, window.width, 3]`
-pub(super) fn resize_bilinear(image: &RgbImage, size: (u32, u32), window: Window) -> RgbImage {
+pub(in crate::data) fn resize_bilinear(
+    image: &RgbImage,
+    size: (u32, u32),
+    window: Window,
+) -> RgbImage {
     let axis = |source: u32, size: u32, start: u32, count: u32| {
         taps(source as usize, size as usize, start as usize..(start + count) as usize)
     };
@@ -64,7 +68,11 @@ pub(super) fn resize_bilinear(image: &RgbImage, size: (u32, u32), window: Window
 /// # Shapes
 /// - map: `[map_height, map_width]`
 /// - output: `[window.height, window.width]`
-pub(super) fn resize_nearest(map: &GrayImage, size: (u32, u32), window: Window) -> GrayImage {
+pub(in crate::data) fn resize_nearest(
+    map: &GrayImage,
+    size: (u32, u32),
+    window: Window,
+) -> GrayImage {
     let nearest = |source: u32, size: u32, at: u32| {
         let scale = f64::from(source) / f64::from(size);
         ((f64::from(at) * scale) as u32).min(source - 1)

@@ -82,10 +82,7 @@ impl SegmentationFolder {
             let reason = format!("has no part `{split}`, only {}", known.join(", "));
             return Err(Error::dataset(root, reason));
         };
-        let pairs = match &folders.list {
-            Some(list) => listed_pairs(root, &set, folders, &root.join(list))?,
-            None => all_pairs(root, &set, folders)?,
-        };
+        let pairs = all_pairs(root, &set, folders)?;
         if pairs.is_empty() {
             let ending = if set.image_suffix.is_empty() { "*" } else { &set.image_suffix };
             let reason = format!("holds no picture `{ending}`");
@@ -121,40 +118,63 @@ impl SegmentationFolder {
     }
 }
 
-/// Every picture of the folder with its label file.
+/// Pictures and label files, paired as far as they can be.
+pub(in crate::data) struct Pairs {
+    pub pairs: Vec<(PathBuf, PathBuf)>,
+    pub images_alone: Vec<PathBuf>,
+    pub labels_alone: Vec<PathBuf>,
+}
+
+/// The files of a part of a data set.
+pub(in crate::data) fn pair_files(
+    root: &Path,
+    set: &SegmentationSet,
+    folders: &SplitFolders,
+) -> Result<Pairs> {
+    if let Some(list) = &folders.list {
+        let pairs = listed_pairs(root, set, folders, &root.join(list))?;
+        return Ok(Pairs { pairs, images_alone: Vec::new(), labels_alone: Vec::new() });
+    }
+    let images = files_by_name(&root.join(&folders.images), &set.image_suffix)?;
+    let labels = files_by_name(&root.join(&folders.labels), &set.label_suffix)?;
+    let mut labels: HashMap<_, _> = labels.into_iter().collect();
+    let (mut pairs, mut images_alone) = (Vec::new(), Vec::new());
+    for (name, image) in images {
+        match labels.remove(&name) {
+            Some(label) => pairs.push((image, label)),
+            None => images_alone.push(image),
+        }
+    }
+    let mut labels_alone: Vec<_> = labels.into_values().collect();
+    labels_alone.sort();
+    Ok(Pairs { pairs, images_alone, labels_alone })
+}
+
+/// Every picture of the part with its label file; an error if one has no partner.
 fn all_pairs(
     root: &Path,
     set: &SegmentationSet,
     folders: &SplitFolders,
 ) -> Result<Vec<(PathBuf, PathBuf)>> {
-    let images = files_by_name(&root.join(&folders.images), &set.image_suffix)?;
-    let labels = files_by_name(&root.join(&folders.labels), &set.label_suffix)?;
-    let mut labels: HashMap<_, _> = labels.into_iter().collect();
-    let (mut pairs, mut alone) = (Vec::new(), Vec::new());
-    for (name, image) in images {
-        match labels.remove(&name) {
-            Some(label) => pairs.push((image, label)),
-            None => alone.push(image),
-        }
-    }
-    if let Some(first) = alone.first() {
+    let Pairs { pairs, images_alone, labels_alone } = pair_files(root, set, folders)?;
+    if let Some(first) = images_alone.first() {
         let stem = first.with_extension("");
         let stem = stem.file_name().unwrap_or_default().to_string_lossy();
         let reason = format!(
             "{} of {} pictures have no label file, such as `{}`; expected `{stem}{}` below `{}`",
-            alone.len(),
-            alone.len() + pairs.len(),
+            images_alone.len(),
+            images_alone.len() + pairs.len(),
             first.display(),
             set.label_suffix,
             root.join(&folders.labels).display()
         );
         return Err(Error::dataset(root.join(&folders.images), reason));
     }
-    if let Some(first) = labels.values().min() {
+    if let Some(first) = labels_alone.first() {
         let reason = format!(
             "{} label files have no picture, such as `{}`; add the pictures to `{}`, or name those \
              that are meant in a `list` of the data set's definition",
-            labels.len(),
+            labels_alone.len(),
             first.display(),
             root.join(&folders.images).display()
         );

@@ -19,7 +19,7 @@ pub const IGNORE_INDEX: u8 = 255;
 
 /// What the numbers in label files mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LabelTable {
+pub(in crate::data) struct LabelTable {
     /// The class of each number, or [`IGNORE_INDEX`]; `None` if it must not occur.
     pub meaning: [Option<u8>; 256],
     pub classes: usize,

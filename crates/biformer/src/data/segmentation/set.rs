@@ -152,7 +152,7 @@ impl SegmentationSet {
     }
 
     /// What each number in the files means.
-    pub(super) fn label_table(&self) -> LabelTable {
+    pub(in crate::data) fn label_table(&self) -> LabelTable {
         let mut meaning = [None; 256];
         for (class, name) in (0..self.classes.len()).zip(0..) {
             meaning[usize::from(self.label_id(class))] = Some(name);

@@ -51,7 +51,7 @@ impl TestResize {
 
 /// The size that fits `scale`, whose greater side is for the longer one; sides of the scale are cut to
 /// whole pixels, those of the result rounded, as in MMCV.
-pub(super) fn rescaled((width, height): (u32, u32), scale: [f64; 2]) -> (u32, u32) {
+pub(in crate::data) fn rescaled((width, height): (u32, u32), scale: [f64; 2]) -> (u32, u32) {
     let [a, b] = scale.map(f64::floor);
     let (long, short) = (f64::from(width.max(height)), f64::from(width.min(height)));
     let factor = (a.max(b) / long).min(a.min(b) / short);

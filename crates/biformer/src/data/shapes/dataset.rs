@@ -163,7 +163,7 @@ pub fn write_segmentation_folder(root: &Path, config: &ShapesConfig) -> Result<(
 }
 
 /// Old pictures would mix with the new ones.
-fn refuse_old(root: &Path, names: &[&str]) -> Result<()> {
+pub(super) fn refuse_old(root: &Path, names: &[&str]) -> Result<()> {
     match names.iter().find(|name| root.join(name).exists()) {
         Some(name) => {
             let reason = format!("holds `{name}` already; remove it first");
@@ -173,7 +173,7 @@ fn refuse_old(root: &Path, names: &[&str]) -> Result<()> {
     }
 }
 
-fn create_folder(folder: &Path) -> Result<()> {
+pub(super) fn create_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| Error::io("create the folder", folder, error))
 }
 
@@ -187,7 +187,7 @@ fn members(config: &ShapesConfig, split: Split) -> Vec<(usize, usize)> {
 }
 
 /// The four numbers side by side are the key of the random stream: no two pictures share one.
-fn picture_key(seed: u64, split: Split, class: usize, index: usize) -> [u8; 32] {
+pub(super) fn picture_key(seed: u64, split: Split, class: usize, index: usize) -> [u8; 32] {
     let words = [seed, split as u64, class as u64, index as u64];
     let mut key = [0; 32];
     for (bytes, word) in key.chunks_exact_mut(8).zip(words) {

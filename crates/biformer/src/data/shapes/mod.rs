@@ -3,7 +3,7 @@
 //! The label is in the outline and nowhere else. Colours, textures, position, size, rotation,
 //! clutter and the bar in front are drawn before anything asks for the class (`scene.rs`),
 //! so they follow one distribution for all classes and a colour histogram learns nothing from
-//! them.
+//! them. [`render_objects`] puts several shapes in a picture, for detection.
 //!
 //! ```
 //! use biformer::data::shapes::{CLASSES, ShapesConfig, Split, render};
@@ -14,6 +14,7 @@
 //! ```
 
 mod dataset;
+mod objects;
 mod outline;
 mod scene;
 mod surface;
@@ -22,4 +23,5 @@ pub use dataset::{
     ShapesConfig, Split, render, render_seg_map, render_split, write_image_folder,
     write_segmentation_folder,
 };
+pub use objects::{ObjectsConfig, render_objects, write_detection_folder};
 pub use outline::CLASSES;

@@ -16,11 +16,11 @@ use super::surface::{Color, Surface, coverage, mix};
 /// Radius of the object: it spans about 55 to 85 % of the side.
 const RADIUS: Range<f32> = 0.58..0.86;
 /// Rotation of the object, to both sides.
-const MAX_ROTATION: f32 = PI / 9.0;
+pub(super) const MAX_ROTATION: f32 = PI / 9.0;
 /// Lightness of the base colours. The object is always the lighter one: to find out which of the
 /// two is the figure would cost a small network the first epochs of its minute.
-const GROUND_LIGHTNESS: Range<f32> = 0.28..0.56;
-const OBJECT_LIGHTNESS: Range<f32> = 0.70..0.92;
+pub(super) const GROUND_LIGHTNESS: Range<f32> = 0.28..0.56;
+pub(super) const OBJECT_LIGHTNESS: Range<f32> = 0.70..0.92;
 /// Clutter and bars may be as dark as the ground or as light as the object.
 const ANY_LIGHTNESS: Range<f32> = 0.28..0.92;
 /// How often a bar lies in front of the object.
@@ -45,10 +45,10 @@ pub(super) struct Scene {
 }
 
 #[derive(Debug)]
-struct Pose {
-    center: Point,
-    radius: f32,
-    rotation: f32,
+pub(super) struct Pose {
+    pub center: Point,
+    pub radius: f32,
+    pub rotation: f32,
 }
 
 /// A small disc lying on the ground.
@@ -129,7 +129,7 @@ impl Pose {
     }
 
     /// Signed distance from `point` to the outline of `class` in this pose.
-    fn distance(&self, class: usize, point: Point) -> f32 {
+    pub fn distance(&self, class: usize, point: Point) -> f32 {
         let (sin, cos) = self.rotation.sin_cos();
         let x = (point[0] - self.center[0]) / self.radius;
         let y = (point[1] - self.center[1]) / self.radius;

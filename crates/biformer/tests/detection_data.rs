@@ -1,0 +1,5 @@
+//! Data, masks and scores of object detection.
+
+#[path = "detection_data/mod.rs"]
+mod detection;
+mod thread_link;

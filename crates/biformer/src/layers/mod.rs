@@ -13,6 +13,7 @@ mod linear;
 mod mlp;
 mod patch_embed;
 mod resize;
+mod upsample;
 
 pub use batch_norm::{batch_norm, freeze_statistics};
 pub use batch_part::{BatchPart, with_batch_part};
@@ -31,3 +32,4 @@ pub use patch_embed::{
     Merging, OverlappedMerging, OverlappedStem, PatchEmbed, PatchEmbedConfig, PatchEmbedKind, Stem,
 };
 pub use resize::{adaptive_avg_pool, every_second, resize_bilinear, resize_nearest};
+pub use upsample::Upsample;

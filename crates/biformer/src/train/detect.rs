@@ -222,5 +222,6 @@ fn black_picture(side: usize) -> DetectionSample {
         labels: Vec::new(),
         masks: Vec::new(),
         ignored: Vec::new(),
+        seed: 0,
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use biformer::Precision;
 use biformer::layers::{
-    CoarserLevels, Fpn, FpnConfig, adaptive_avg_pool, resize_bilinear, resize_nearest,
+    CoarserLevels, Fpn, FpnConfig, Upsample, adaptive_avg_pool, resize_bilinear, resize_nearest,
 };
 use biformer::segmentation::{
     FcnHeadConfig, MeanOver, SegmentorOutput, SemanticFpnConfig, UperHeadConfig, pixel_accuracy,
@@ -14,8 +14,8 @@ use biformer::segmentation::{
 use biformer::weights::{KeyStyle, StateDict, load_state_dict};
 use burn::module::Module;
 use burn::nn::GroupNormConfig;
-use burn::tensor::module::{conv_transpose2d, interpolate};
-use burn::tensor::ops::{ConvTransposeOptions, InterpolateMode, InterpolateOptions};
+use burn::tensor::module::interpolate;
+use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::fixtures::*;
@@ -118,7 +118,7 @@ fn auxiliary_fcn() {
     });
 }
 
-/// What maps are resized with, and what the heads of detection will take from Burn.
+/// What maps are resized with, by rule or learnt.
 #[test]
 fn resize_and_pool() {
     for_each_file("op_resize_pool", &["safetensors"], |path| {
@@ -148,10 +148,12 @@ fn resize_and_pool() {
             let pooled = adaptive_avg_pool(channels_last(), cells);
             check(&format!("adaptive_avg_{cells}"), channels_first(pooled));
         }
-        let weight = fixture.tensor::<4>("deconv.weight", &device);
-        let bias = fixture.tensor::<1>("deconv.bias", &device);
-        let options = ConvTransposeOptions::new([2, 2], [0, 0], [0, 0], [1, 1], 1);
-        check("deconv2x2s2", conv_transpose2d(x.clone(), weight, Some(bias), options));
+        let weights = fixture.group("deconv.");
+        let [channels_in, channels_out, ..] = weights["weight"].shape[..] else {
+            panic!("a shape")
+        };
+        let upsample = load(path, Upsample::new(channels_in, channels_out, &device), weights);
+        check("deconv2x2s2", channels_first(upsample.forward(channels_last())));
         let [_, channels, ..] = x.dims();
         let mut norm = GroupNormConfig::new(2, channels).init(&device);
         let [weight, bias] =

@@ -24,7 +24,7 @@ impl Picture {
         &self.path
     }
 
-    /// Reads and decodes the picture, as [`decode`].
+    /// Reads and decodes the picture, as [`decode`](super::decode).
     ///
     /// # Shapes
     /// - output: `[height, width, 3]`

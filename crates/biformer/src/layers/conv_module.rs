@@ -43,7 +43,7 @@ impl ConvModule {
         Self { conv: with_bias(conv, 0.0, device), bn: None, folded: None }
     }
 
-    /// A convolution and its bias, see [`normal_conv`].
+    /// A convolution and its bias, as heads of detectors have it: weights from N(0, 0.01²), and 0 for the bias.
     pub fn normal(channels: [usize; 2], size: usize, device: &Device) -> Self {
         Self { conv: normal_conv(channels, size, 0.0, device), bn: None, folded: None }
     }

@@ -79,10 +79,11 @@ mod tests {
 
     #[test]
     fn cells_become_pixels() {
-        // Two by two cells of two by two pixels, one pixel from the corner.
+        // Two by two cells of two by two pixels, one pixel from the corner: along each side the first cell gives
+        // its pixels 3/4, so that each has 9/16, and the next pixel 1/4.
         let mask =
             paste_mask(&[1.0, 0.0, 0.0, 0.0], 2, [1.0, 1.0, 5.0, 5.0], [6, 6], 0.5).into_raw();
-        let expected = [[0, 0, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0]];
+        let expected = [[0, 0, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0]];
         assert_eq!(mask[..18], expected.concat());
         assert!(mask[18..].iter().all(|&pixel| pixel == 0));
     }

@@ -36,6 +36,14 @@ fn scores(scores: &Scores) -> String {
         Scores::Detection { val_bbox_map, val_bbox_map_50, val_bbox_map_75 } => format!(
             "val bbox mAP {val_bbox_map:.4} AP50 {val_bbox_map_50:.4} AP75 {val_bbox_map_75:.4}"
         ),
+        Scores::Instances {
+            val_bbox_map, val_bbox_map_50, val_segm_map, val_segm_map_50, ..
+        } => {
+            format!(
+                "val bbox mAP {val_bbox_map:.4} AP50 {val_bbox_map_50:.4}  segm mAP \
+                 {val_segm_map:.4} AP50 {val_segm_map_50:.4}"
+            )
+        }
     }
 }
 

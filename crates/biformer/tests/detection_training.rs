@@ -2,22 +2,29 @@
 //!
 //! One test: seeds belong to the device, and two at a time would draw from it.
 
+mod thread_link;
+
 mod detection {
     use std::fs;
     use std::ops::ControlFlow;
     use std::path::{Path, PathBuf};
     use std::sync::atomic::AtomicBool;
+    use std::thread;
 
     use biformer::Result;
-    use biformer::data::DataLoader;
     use biformer::data::detection::{DetectionFolder, DetectionSet};
     use biformer::data::shapes::{ObjectsConfig, write_detection_folder};
+    use biformer::data::{DataLoader, Shard};
+    use biformer::detection::CocoScores;
     use biformer::detection::{
         DetectedBatch, Inference, LoadDetectorOptions, evaluate, load_detector,
     };
-    use biformer::train::{Event, Outcome, Recipe, RunFolder, Scores, train};
+    use biformer::distributed::World;
+    use biformer::train::{Event, Outcome, Recipe, RunFolder, Scores, train, train_in};
     use biformer::weights::read_state_dict;
     use burn::tensor::Device;
+
+    use crate::thread_link::Threads;
 
     /// Eight pictures to learn; the validation of each epoch sees another one.
     fn scenes(folder: &Path) -> PathBuf {
@@ -74,20 +81,8 @@ mod detection {
         let expected = "InitializedBackbone { loaded: ";
         assert!(told.iter().any(|event| event.contains(expected)), "{told:?}");
 
-        let device = Device::default();
         let last = path("run/last.safetensors");
-        let loaded = load_detector(&last, &LoadDetectorOptions::default(), &device);
-        let loaded = loaded.expect("a detector");
-        assert_eq!((loaded.info.classes.len(), loaded.info.resize.img_scale), (8, [128, 128]));
-        let set = DetectionSet::find(&data, None).expect("a layout");
-        let learnt = DetectionFolder::open_boxes(&data, &set, "train").expect("pictures");
-        assert_eq!(learnt.samples.len(), 8);
-        let go_on = |_: &DetectedBatch<'_>| ControlFlow::Continue(());
-        let inference = Inference::new(loaded.info.resize);
-        let loader = DataLoader::new(learnt.samples, 1);
-        let model = loaded.model.for_inference();
-        let found = evaluate(&model, loader, &inference, &device, go_on).expect("pictures");
-        let ap50 = found.expect("nobody broke off").scores().ap50();
+        let ap50 = judge(&data, "train", &last).ap50();
         assert!(ap50 > 0.9, "AP50 {ap50} on the pictures that were learnt");
 
         // Frozen, as the recipe says.
@@ -120,6 +115,8 @@ mod detection {
             "{error}"
         );
 
+        two_processes(&data, &again, folder.path());
+
         // Looked at before the first step.
         for (part, words) in [("train", "to learn from"), ("val", "to be judged by")] {
             let file = data.join(format!("annotations/instances_{part}.json"));
@@ -135,5 +132,45 @@ mod detection {
         for name in ["wider", "wrong", "train", "val"] {
             assert!(!path(name).exists(), "a run that cannot start leaves no folder");
         }
+    }
+
+    /// The scores of a detector on a part of the set.
+    fn judge(data: &Path, part: &str, checkpoint: &Path) -> CocoScores {
+        let device = Device::default();
+        let loaded = load_detector(checkpoint, &LoadDetectorOptions::default(), &device);
+        let loaded = loaded.expect("a detector");
+        assert_eq!((loaded.info.classes.len(), loaded.info.resize.img_scale), (8, [128, 128]));
+        let set = DetectionSet::find(data, None).expect("a layout");
+        let pictures = DetectionFolder::open_boxes(data, &set, part).expect("pictures").samples;
+        let inference = Inference::new(loaded.info.resize);
+        let model = loaded.model.for_inference();
+        let go_on = |_: &DetectedBatch<'_>| ControlFlow::Continue(());
+        let loader = DataLoader::new(pictures, 1);
+        let found = evaluate(&model, loader, &inference, &device, go_on).expect("pictures");
+        found.expect("nobody broke off").scores()
+    }
+
+    /// Threads in the place of processes; one of them has nothing to judge.
+    fn two_processes(data: &Path, recipe: &Recipe, folder: &Path) {
+        let recipe = Recipe { batch_size: 2, ..recipe.clone() };
+        let run = RunFolder::new(&folder.join("processes")).expect("a free folder");
+        let link = Threads::new(2);
+        let train = |rank| {
+            let world = World::new(Shard { rank, size: 2 }, link.clone());
+            let stop = AtomicBool::new(false);
+            train_in(&world, &run, &recipe, false, &Device::default(), &stop, &mut |_| {})
+        };
+        let outcomes: Vec<_> = thread::scope(|scope| {
+            let threads = [0, 1].map(|rank| scope.spawn(move || train(rank)));
+            threads.map(|thread| thread.join().expect("no panic")).into()
+        });
+        let scores = outcomes.into_iter().map(|outcome| match outcome.expect("a run") {
+            Outcome::Finished { metrics, .. } => metrics[0].scores.named(),
+            Outcome::Interrupted { .. } => panic!("nobody stopped it"),
+        });
+        let scores: Vec<_> = scores.collect();
+        assert_eq!(scores[0], scores[1]);
+        let alone = judge(data, "val", &run.last());
+        assert_eq!(scores[0][0], ("val_bbox_mAP", alone.ap()));
     }
 }

@@ -139,6 +139,7 @@ fn what_is_written_is_read() {
         Recipe::segmentation(),
         segment_recipe(),
         Recipe::detection(),
+        Recipe::instance_segmentation(),
         detect_recipe(),
     ];
     for recipe in recipes {
@@ -268,6 +269,7 @@ fn values_of_segmentation_out_of_range_are_named() {
 fn values_of_detection_out_of_range_are_named() {
     for (line, key) in [
         ("method = \"upernet\"", "method"),
+        ("method = \"mask_rcnn\"", "method"),
         ("neck_channels = 0", "neck_channels"),
         ("head_channels = 4097", "head_channels"),
         ("stacked_convs = 17", "stacked_convs"),

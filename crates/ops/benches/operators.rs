@@ -4,11 +4,12 @@
 use std::time::Instant;
 
 use biformer_ops::{
-    LinearFusion, RegionGrid, RoutedAttentionOptions, RoutingOptions, Taps, Weight, Window,
-    batch_norm, batch_norm_reference, convolution, convolution_reference, depthwise_conv,
-    depthwise_conv_add, depthwise_conv_reference, gelu, global_attention, global_attention_traced,
-    instruction_set, layer_norm, layer_norm_reference, linear, linear_reference, resample,
-    resample_reference, route, route_reference, routed_attention, routed_attention_traced,
+    LinearFusion, RegionGrid, Roi, RoiAlignOptions, RoutedAttentionOptions, RoutingOptions, Taps,
+    Weight, Window, batch_norm, batch_norm_reference, convolution, convolution_reference,
+    depthwise_conv, depthwise_conv_add, depthwise_conv_reference, gelu, global_attention,
+    global_attention_traced, instruction_set, layer_norm, layer_norm_reference, linear,
+    linear_reference, resample, resample_reference, roi_align, roi_align_reference, route,
+    route_reference, routed_attention, routed_attention_traced,
 };
 use burn::tensor::{Device, Distribution, Tensor, activation};
 
@@ -48,6 +49,9 @@ fn main() {
     bench_convolution([1, 128, 128, 256], 128, 1);
     bench_resample([1, 64, 64, 128], 128);
     bench_resample([1, 128, 128, 150], 512);
+    // Boxes and masks of Mask R-CNN at 800 × 1333.
+    bench_roi_align([1, 200, 336, 256], 64, 7);
+    bench_roi_align([1, 200, 336, 256], 16, 14);
     // Batch, side and channels of the stages of BiFormer-T at 224², and of nano at 64².
     let stages = [[56, 64], [28, 128], [14, 256], [7, 512]];
     let batches = [1, 8].map(|batch| stages.map(|[side, channels]| [batch, side, channels]));
@@ -103,6 +107,21 @@ fn bench_resample(shape: [usize; 4], side: usize) {
     let definition = |x, _| resample_reference(x, &rows, &cols);
     let fused = |x, _| resample(x, rows.clone(), cols.clone());
     compare(&format!("resample to {side}²"), shape, none, definition, fused);
+}
+
+/// Boxes of 56 to 112 pixels, as the finest level of a pyramid gets them.
+fn bench_roi_align(shape: [usize; 4], boxes: usize, output_size: usize) {
+    let none = [Tensor::zeros([1], &Device::default()), Tensor::zeros([1], &Device::default())];
+    let options =
+        RoiAlignOptions { output_size, spatial_scale: 0.25, sampling_ratio: 0, aligned: true };
+    let roi = |i: usize| {
+        let [left, top, side] = [i * 37 % 1200, i * 71 % 650, 56 + i * 13 % 57].map(|n| n as f32);
+        Roi { picture: 0, xyxy: [left, top, left + side, top + side] }
+    };
+    let rois: Vec<Roi> = (0..boxes).map(roi).collect();
+    let definition = |x, _| roi_align_reference(x, &rois, &options);
+    let fused = |x, _| roi_align(x, &rois, &options);
+    compare(&format!("roi_align {boxes} × {output_size}²"), shape, none, definition, fused);
 }
 
 fn bench_depthwise_conv(shape: [usize; 4], kernel_size: usize) {

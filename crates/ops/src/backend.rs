@@ -13,6 +13,7 @@ use crate::all_reduce::{self, Reducer};
 use crate::convolution::{self, ConvolutionOptions, Window};
 use crate::linear::{self, LinearOptions};
 use crate::resample::{self, Resampling};
+use crate::roi_align::{self, RoiSampling};
 use crate::routed_attention::{self, Routing};
 use crate::{
     Precision, RegionGrid, RoutingOptions, batch_norm, depthwise_conv, gelu, layer_norm, routing,
@@ -107,6 +108,9 @@ pub trait OpsBackend: burn::backend::Backend {
 
     /// See [`resample`](fn@crate::resample).
     fn fused_resample(x: FloatTensor<Self>, resampling: Resampling) -> FloatTensor<Self>;
+
+    /// See [`roi_align`](fn@crate::roi_align).
+    fn fused_roi_align(x: FloatTensor<Self>, sampling: RoiSampling) -> FloatTensor<Self>;
 
     /// See [`routed_attention`](fn@crate::routed_attention).
     fn fused_routed_attention(
@@ -228,6 +232,10 @@ impl OpsBackend for Flex {
 
     fn fused_resample(x: FloatTensor<Self>, resampling: Resampling) -> FloatTensor<Self> {
         resample::cpu::forward(&x, &resampling)
+    }
+
+    fn fused_roi_align(x: FloatTensor<Self>, sampling: RoiSampling) -> FloatTensor<Self> {
+        roi_align::cpu::forward(&x, &sampling)
     }
 
     fn fused_routed_attention(
@@ -355,6 +363,10 @@ impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
 
     fn fused_resample(x: FloatTensor<Self>, resampling: Resampling) -> FloatTensor<Self> {
         resample::autodiff::forward::<C>(x, resampling)
+    }
+
+    fn fused_roi_align(x: FloatTensor<Self>, sampling: RoiSampling) -> FloatTensor<Self> {
+        roi_align::autodiff::forward::<C>(x, sampling)
     }
 
     fn fused_routed_attention(

@@ -42,9 +42,11 @@ mod precision;
 pub mod profile;
 mod regions;
 mod resample;
+mod roi_align;
 mod routed_attention;
 mod routing;
 mod simd;
+mod weighted_sum;
 
 pub use all_reduce::{Reducer, all_reduce};
 pub use backend::{OpsBackend, is_cpu, is_fused};
@@ -65,6 +67,7 @@ pub use peak::peak_gflops;
 pub use precision::{Precision, autocast};
 pub use regions::RegionGrid;
 pub use resample::{Resampling, Taps, resample, resample_reference};
+pub use roi_align::{Roi, RoiAlignOptions, roi_align, roi_align_reference};
 pub use routed_attention::{
     RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_lce,
     routed_attention_traced, routed_attention_weights, split_qkv,

@@ -24,6 +24,7 @@ pub enum Class {
     Routing,
     Gelu,
     Resample,
+    RoiAlign,
     /// All that has no class of its own.
     Other,
 }
@@ -86,7 +87,7 @@ impl Drop for Span {
 
 impl Class {
     /// Every class, in the order of the enum.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Linear,
         Self::Convolution,
         Self::DepthwiseConv,
@@ -97,6 +98,7 @@ impl Class {
         Self::Routing,
         Self::Gelu,
         Self::Resample,
+        Self::RoiAlign,
         Self::Other,
     ];
 }
@@ -114,6 +116,7 @@ impl fmt::Display for Class {
             Self::Routing => "routing",
             Self::Gelu => "GELU",
             Self::Resample => "resampling",
+            Self::RoiAlign => "RoIAlign",
             Self::Other => "other",
         })
     }

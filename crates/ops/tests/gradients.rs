@@ -3,9 +3,9 @@
 mod numbers;
 
 use biformer_ops::{
-    LinearFusion, Norm, RegionGrid, RoutedAttentionOptions, RoutingOptions, Weight, Window,
-    batch_norm, convolution, convolution_weight, depthwise_conv, global_attention, layer_norm,
-    linear, route, routed_attention,
+    LinearFusion, Norm, RegionGrid, Roi, RoiAlignOptions, RoutedAttentionOptions, RoutingOptions,
+    Weight, Window, batch_norm, convolution, convolution_weight, depthwise_conv, global_attention,
+    layer_norm, linear, roi_align, route, routed_attention,
 };
 use burn::tensor::{Device, Tensor, TensorData};
 use numbers::{assert_close, numbers, values};
@@ -164,6 +164,21 @@ fn of_convolution() {
             let weight = Weight::Plain(convolution_weight(kernel));
             convolution(x, &weight, bias.reshape([3]), window, true)
         });
+    }
+}
+
+/// Overlapping boxes, one of them over the edge.
+#[test]
+fn of_roi_align() {
+    let rois = [
+        Roi { picture: 0, xyxy: [2.0, 1.0, 9.0, 7.0] },
+        Roi { picture: 1, xyxy: [-3.0, 2.0, 5.0, 12.0] },
+        Roi { picture: 0, xyxy: [4.0, 3.0, 6.0, 4.0] },
+    ];
+    for (output_size, sampling_ratio, aligned) in [(3, 0, true), (2, 2, false)] {
+        let options = RoiAlignOptions { output_size, spatial_scale: 0.5, sampling_ratio, aligned };
+        let x = numbers([2, 4, 5, 3], 1, &Device::default());
+        check(&format!("{options:?}"), [x], |[x]| roi_align(x, &rois, &options));
     }
 }
 

@@ -31,8 +31,8 @@ pub struct TrainArgs {
 /// Flags that change single values of the recipe.
 #[derive(Debug, Args)]
 pub struct Overrides {
-    /// What to learn: classify (the class of a picture), segment (the class of each pixel) or detect (boxes around
-    /// things)
+    /// What to learn: classify (the class of a picture), segment (the class of each pixel), detect (boxes around
+    /// things) or instance (these with masks)
     #[arg(long)]
     pub task: Option<Task>,
     /// Name of the model, see `biformer info`
@@ -241,7 +241,7 @@ pub struct Overrides {
     /// See pictures at eleven sizes from 60 % of --img-scale to all of it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = OF_DETECTION)]
     pub multi_scale: Option<bool>,
-    /// Convolutions of the head of retinanet before the last one
+    /// Convolutions of the head of retinanet before the last one, or of that of masks of mask_rcnn
     #[arg(long, value_name = "N", help_heading = OF_DETECTION)]
     pub stacked_convs: Option<usize>,
     /// Keep the running statistics of batch norms, and normalise with them

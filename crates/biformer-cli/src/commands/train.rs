@@ -70,7 +70,7 @@ pub fn run(args: &TrainArgs, world: &World, stop: &AtomicBool) -> anyhow::Result
             let best = match recipe.task {
                 Task::Classify => "best_val_top1",
                 Task::Segment => "best_val_mIoU",
-                Task::Detect => "best_val_bbox_mAP",
+                Task::Detect | Task::Instance => "best_val_bbox_mAP",
             };
             line.insert(best.to_owned(), best_score.into());
             line.insert("images".to_owned(), json!(last.map(|m| m.val_images)));
@@ -99,6 +99,7 @@ fn resolve_recipe(args: &TrainArgs) -> anyhow::Result<Recipe> {
         None => match args.overrides.task {
             Some(Task::Segment) => Recipe::segmentation(),
             Some(Task::Detect) => Recipe::detection(),
+            Some(Task::Instance) => Recipe::instance_segmentation(),
             _ => Recipe::default(),
         },
     };

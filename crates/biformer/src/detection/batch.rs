@@ -17,7 +17,9 @@ pub fn batch_tensors(
     let truth = |sample: &DetectionSample| GroundTruth {
         boxes: sample.boxes.clone(),
         labels: sample.labels.clone(),
+        masks: sample.masks.clone(),
         size: (&sample.picture).into(),
+        seed: sample.seed,
     };
     (picture_tensor(&pictures, device), samples.iter().map(truth).collect())
 }

@@ -7,7 +7,10 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::coco_classes::COCO_CLASSES;
-use super::{Detector, DetectorConfig, DetectorHeadsConfig, METHOD_NAMES, RetinaHeadConfig};
+use super::{
+    Detector, DetectorConfig, DetectorHeadsConfig, METHOD_NAMES, MaskRcnnConfig, RetinaHeadConfig,
+    RoiExtractor,
+};
 use crate::data::detection::ResizePad;
 use crate::models::{BiFormerConfig, MODEL_NAMES, entry, guess_backbone, n_win};
 use crate::weights::{
@@ -114,7 +117,7 @@ pub fn is_detector(path: &Path) -> bool {
 
 /// Whether these are weights of a detector.
 pub(crate) fn holds_detector(weights: &StateDict) -> bool {
-    weights.keys().any(|key| key.starts_with("bbox_head."))
+    weights.keys().any(|key| key.starts_with("bbox_head.") || key.starts_with("rpn_head."))
 }
 
 /// Writes a detector as safetensors under official names, with what [`load_detector`] needs as metadata.
@@ -139,25 +142,16 @@ pub fn save_detector(path: &Path, model: &Detector, info: &DetectorInfo) -> Resu
 
 /// Configuration of the heads that have these weights, and their classes.
 fn heads(weights: &StateDict) -> Result<(DetectorHeadsConfig, usize), String> {
-    let rows_and_columns = |key: &str| match weights.get(key) {
-        // What has numbers fits into memory, and so does a model of that size.
-        Some(tensor) => match tensor.shape[..] {
-            [rows, columns, 3, 3] if !tensor.data.is_empty() => Ok([rows, columns]),
-            _ => Err(format!(
-                "`{key}` has the shape {:?}, expected [rows, columns, 3, 3]",
-                tensor.shape
-            )),
-        },
-        None => Err(format!(
-            "holds no detector (`{key}` is missing); the methods known here are {}",
-            METHOD_NAMES.join(", ")
-        )),
-    };
-    let [logits, channels] = rows_and_columns("bbox_head.retina_cls.weight")?;
-    let [pyramid_channels, _] = rows_and_columns("neck.fpn_convs.0.conv.weight")?;
-    let is_conv = |i: &usize| weights.contains_key(&format!("bbox_head.cls_convs.{i}.conv.weight"));
-    // More are nobody's: a file full of them is refused for its keys, and not built first.
-    let stacked_convs = (0..16).take_while(is_conv).count();
+    match weights.keys().any(|key| key.starts_with("rpn_head.")) {
+        true => mask_rcnn(weights),
+        false => retinanet(weights),
+    }
+}
+
+fn retinanet(weights: &StateDict) -> Result<(DetectorHeadsConfig, usize), String> {
+    let [logits, channels, ..] = shape(weights, "bbox_head.retina_cls.weight", [0, 0, 3, 3])?;
+    let [pyramid_channels, ..] = shape(weights, "neck.fpn_convs.0.conv.weight", [0, 0, 3, 3])?;
+    let stacked_convs = count_convs(weights, "bbox_head.cls_convs");
     let head = RetinaHeadConfig { pyramid_channels, channels, stacked_convs };
     let per_token = super::AnchorGenerator::retinanet().per_token();
     if logits % per_token != 0 {
@@ -168,9 +162,58 @@ fn heads(weights: &StateDict) -> Result<(DetectorHeadsConfig, usize), String> {
     Ok((DetectorHeadsConfig::RetinaNet(head), logits / per_token))
 }
 
+fn mask_rcnn(weights: &StateDict) -> Result<(DetectorHeadsConfig, usize), String> {
+    let [pyramid_channels, ..] = shape(weights, "neck.fpn_convs.0.conv.weight", [0, 0, 3, 3])?;
+    let bins = RoiExtractor::BOXES.output_size.pow(2);
+    let first = "roi_head.bbox_head.shared_fcs.0.weight";
+    let [box_channels, _] = shape(weights, first, [0, pyramid_channels * bins])?;
+    let logits = "roi_head.mask_head.conv_logits.weight";
+    let [num_classes, ..] = shape(weights, logits, [0, pyramid_channels, 1, 1])?;
+    let mask_convs = count_convs(weights, "roi_head.mask_head.convs");
+    let head = MaskRcnnConfig { pyramid_channels, box_channels, mask_convs };
+    Ok((DetectorHeadsConfig::MaskRcnn(head), num_classes))
+}
+
+/// The shape of a weight; sides that are expected to be 0 may have any length.
+fn shape<const D: usize>(
+    weights: &StateDict,
+    key: &str,
+    expected: [usize; D],
+) -> Result<[usize; D], String> {
+    let Some(tensor) = weights.get(key) else {
+        return Err(format!(
+            "holds no detector (`{key}` is missing); the methods known here are {}",
+            METHOD_NAMES.join(", ")
+        ));
+    };
+    let fits = |shape: &[usize; D]| {
+        shape.iter().zip(expected).all(|(&side, expected)| expected == 0 || side == expected)
+    };
+    let shape = <[usize; D]>::try_from(tensor.shape.as_slice()).ok().filter(fits);
+    // What has numbers fits into memory, and so does a model of that size.
+    shape.filter(|_| !tensor.data.is_empty()).ok_or_else(|| {
+        let sides =
+            expected.map(|side| if side == 0 { "any".to_owned() } else { side.to_string() });
+        format!("`{key}` has the shape {:?}, expected [{}]", tensor.shape, sides.join(", "))
+    })
+}
+
+/// Convolutions one after another. More are nobody's: a file full of them is refused for its keys, and not built
+/// first.
+fn count_convs(weights: &StateDict, of: &str) -> usize {
+    let is_conv = |i: &usize| weights.contains_key(&format!("{of}.{i}.conv.weight"));
+    (0..16).take_while(is_conv).count()
+}
+
 /// Whether the size of such a weight depends on the number of classes.
 fn is_last_layer(key: &str) -> bool {
-    key.starts_with("bbox_head.retina_cls.")
+    let layers = [
+        "bbox_head.retina_cls.",
+        "roi_head.bbox_head.fc_cls.",
+        "roi_head.bbox_head.fc_reg.",
+        "roi_head.mask_head.conv_logits.",
+    ];
+    layers.iter().any(|layer| key.starts_with(layer))
 }
 
 /// What the metadata says of a detector, and what is likely where it says nothing.

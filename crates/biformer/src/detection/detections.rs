@@ -1,7 +1,11 @@
 //! Things found in a picture, and which of many candidates they are.
 
+use burn::tensor::Tensor;
+
 use super::boxes::Xyxy;
 use super::nms::{NmsOptions, nms};
+use crate::data::detection::Rle;
+use crate::{Error, Result};
 
 /// A thing found in a picture.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +16,8 @@ pub struct Detection {
     pub score: f32,
     /// Its class.
     pub label: usize,
+    /// Its pixels in the original picture, if the method draws them.
+    pub mask: Option<Rle>,
 }
 
 /// What becomes of the boxes of a picture.
@@ -47,7 +53,7 @@ impl Candidates {
         Self { options, boxes: Vec::new(), scores: Vec::new(), labels: Vec::new() }
     }
 
-    /// Takes a box of the original picture in, if its score is above the threshold.
+    /// Takes a box in, if its score is above the threshold.
     pub fn push(&mut self, bbox: Xyxy, score: f32, label: usize) {
         if score > self.options.score_threshold {
             self.boxes.push(bbox);
@@ -62,6 +68,25 @@ impl Candidates {
         let options =
             NmsOptions { iou_threshold: options.iou_threshold, max: options.max_per_image };
         let kept = nms(&boxes, &scores, &labels, options).into_iter();
-        kept.map(|i| Detection { bbox: boxes[i], score: scores[i], label: labels[i] }).collect()
+        let detection =
+            |i: usize| Detection { bbox: boxes[i], score: scores[i], label: labels[i], mask: None };
+        kept.map(detection).collect()
     }
+}
+
+/// The numbers of an output, row by row.
+///
+/// # Errors
+/// [`Error::Option`] if some are none.
+pub(super) fn finite_values<const D: usize>(output: &Tensor<D>) -> Result<Vec<f32>> {
+    let values: Vec<f32> = output.to_data_as::<f32>().try_into_vec().expect("float32 outputs");
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(values);
+    }
+    let reason = "gives outputs that are no numbers (NaN or infinite); its weights are broken";
+    Err(Error::option("model", reason))
+}
+
+pub(super) fn sigmoid(logit: f32) -> f32 {
+    1.0 / (1.0 + (-logit).exp())
 }

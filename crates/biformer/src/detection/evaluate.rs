@@ -29,6 +29,12 @@ impl Detected<'_> {
     pub fn path(&self) -> &Path {
         self.sample.path()
     }
+
+    /// Adds the picture to `scores`: those of boxes come from [`evaluate`], those of masks are the observer's.
+    pub fn add_to(&self, scores: &mut AveragePrecision) {
+        let instances: Vec<FoundInstance> = self.found.iter().map(Into::into).collect();
+        scores.update(self.sample.id, self.sample.size, &self.sample.instances, &instances);
+    }
 }
 
 /// The pictures of a batch.
@@ -64,9 +70,9 @@ pub fn evaluate(
         let detect = |(_, image): &(_, RgbImage)| detect(model, image, inference, device);
         let found = batch.samples.iter().map(detect).collect::<Result<Vec<_>>>()?;
         let pictures = batch.samples.iter().zip(&found).map(|((sample, image), found)| {
-            let instances: Vec<FoundInstance> = found.iter().map(Into::into).collect();
-            scores.update(sample.id, sample.size, &sample.instances, &instances);
-            Detected { sample, image, found }
+            let picture = Detected { sample, image, found };
+            picture.add_to(&mut scores);
+            picture
         });
         let pictures = pictures.collect();
         if observe(&DetectedBatch { pictures, of: batch.of }).is_break() {
@@ -80,6 +86,6 @@ impl From<&Detection> for FoundInstance {
     fn from(found: &Detection) -> Self {
         let [x1, y1, x2, y2] = found.bbox.map(f64::from);
         let bbox = [x1, y1, x2 - x1, y2 - y1];
-        Self { label: found.label, bbox, score: found.score.into(), mask: None }
+        Self { label: found.label, bbox, score: found.score.into(), mask: found.mask.clone() }
     }
 }

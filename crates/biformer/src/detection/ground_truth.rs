@@ -1,6 +1,7 @@
 //! What is true of a picture.
 
 use super::boxes::Xyxy;
+use crate::data::detection::Rle;
 
 /// Heights and widths of a picture, `[height, width]` in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub struct GroundTruth {
     pub boxes: Vec<Xyxy>,
     /// `[objects]`
     pub labels: Vec<usize>,
+    /// `[objects]`, of the size of the resized picture; none where only boxes are learnt.
+    pub masks: Vec<Rle>,
     /// Of the picture.
     pub size: PictureSize,
+    /// What the draws for this picture begin with, where a method draws.
+    pub seed: u64,
 }

@@ -1,8 +1,8 @@
 //! Losses of mmdetection 2.11, element by element: what is summed, and by what it is divided, is for the heads to
 //! say.
 
-use burn::tensor::Tensor;
-use burn::tensor::activation::{log_sigmoid, sigmoid};
+use burn::tensor::activation::{log_sigmoid, log_softmax, sigmoid};
+use burn::tensor::{Int, Tensor, TensorData};
 
 /// Focal loss (Lin et al., *Focal Loss for Dense Object Detection*, ICCV 2017, Eq. 5): −α_t (1 − p_t)^γ log p_t.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,4 +56,28 @@ pub fn smooth_l1_loss<const D: usize>(
     let difference = l1_loss(predictions, targets);
     let near = difference.clone().clamp_max(beta);
     near.clone().square() / (2.0 * beta) + difference - near
+}
+
+/// Cross entropy of what is there or not: −t log σ(x) − (1 − t) log(1 − σ(x)).
+///
+/// # Shapes
+/// - logits, targets, output: any, the same
+pub fn sigmoid_cross_entropy<const D: usize>(logits: Tensor<D>, targets: Tensor<D>) -> Tensor<D> {
+    // log(1 − σ(x)) = log σ(−x) is finite for any logit, and log σ(x) is larger by x.
+    -(logits.clone() * targets) - log_sigmoid(-logits)
+}
+
+/// Cross entropy of one class of several, −log p(label).
+///
+/// # Shapes
+/// - logits: `[rows, classes]`
+/// - labels, output: `[rows]`
+///
+/// # Panics
+/// If there are not as many labels as rows.
+pub fn softmax_cross_entropy(logits: Tensor<2>, labels: &[usize]) -> Tensor<1> {
+    let ([rows, _], device) = (logits.dims(), logits.device());
+    let labels: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
+    let labels = Tensor::<2, Int>::from_data(TensorData::new(labels, [rows, 1]), &device);
+    -log_softmax(logits, 1).gather(1, labels).squeeze_dim(1)
 }

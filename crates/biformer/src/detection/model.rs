@@ -1,4 +1,4 @@
-//! Backbone, pyramid and heads: mmdetection's `RetinaNet`.
+//! Backbone, pyramid and heads: mmdetection's `RetinaNet` and `MaskRCNN`.
 
 use biformer_ops::Precision;
 use burn::config::Config;
@@ -7,13 +7,14 @@ use burn::tensor::{Device, Tensor};
 
 use super::detections::{DetectOptions, Detection};
 use super::ground_truth::{GroundTruth, PictureSize};
+use super::mask_rcnn::{MaskRcnnConfig, MaskRcnnHead};
 use super::retina_head::{RetinaHead, RetinaHeadConfig};
 use crate::layers::{CoarserLevels, Fpn, FpnConfig};
 use crate::models::{BiFormer, BiFormerConfig};
 use crate::{Error, Result};
 
 /// The methods by name, in the order of Table 3.
-pub const METHOD_NAMES: [&str; 1] = ["retinanet"];
+pub const METHOD_NAMES: [&str; 2] = ["retinanet", "mask_rcnn"];
 
 /// Regions a side of backbones for detection (§4.2).
 const N_WIN: usize = 16;
@@ -35,6 +36,8 @@ pub struct DetectorConfig {
 pub enum DetectorHeadsConfig {
     /// On P3–P7.
     RetinaNet(RetinaHeadConfig),
+    /// On P2–P6.
+    MaskRcnn(MaskRcnnConfig),
 }
 
 /// A backbone with what finds things in pictures.
@@ -50,9 +53,12 @@ pub struct Detector {
 
 /// What finds things in a pyramid.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // one of them in a model
 pub enum DetectorHeads {
     /// In one step, from anchors.
     RetinaNet(RetinaHead),
+    /// In two, from the regions that the first proposes; with masks.
+    MaskRcnn(MaskRcnnHead),
 }
 
 /// What a training step has to say of its batch.
@@ -70,6 +76,12 @@ impl DetectorConfig {
         Self::new(dense(backbone), DetectorHeadsConfig::RetinaNet(RetinaHeadConfig::new()))
     }
 
+    /// Mask R-CNN as in Table 3: 16 × 16 regions, a layer norm on each map, a pyramid of 256 channels, heads of 1024
+    /// for boxes and of 256 for masks.
+    pub fn mask_rcnn(backbone: BiFormerConfig) -> Self {
+        Self::new(dense(backbone), DetectorHeadsConfig::MaskRcnn(MaskRcnnConfig::new()))
+    }
+
     /// The method of one of [`METHOD_NAMES`] on a backbone of one of
     /// [`MODEL_NAMES`](crate::models::MODEL_NAMES).
     ///
@@ -79,6 +91,7 @@ impl DetectorConfig {
         let backbone = BiFormerConfig::from_name(backbone)?;
         match method {
             "retinanet" => Ok(Self::retinanet(backbone)),
+            "mask_rcnn" => Ok(Self::mask_rcnn(backbone)),
             _ => {
                 let known = METHOD_NAMES.join(", ");
                 let reason = format!("no method `{method}` of detection; there are {known}");
@@ -91,24 +104,35 @@ impl DetectorConfig {
     pub fn method(&self) -> &'static str {
         match self.heads {
             DetectorHeadsConfig::RetinaNet(_) => "retinanet",
+            DetectorHeadsConfig::MaskRcnn(_) => "mask_rcnn",
         }
+    }
+
+    /// Whether the method draws masks.
+    pub fn has_masks(&self) -> bool {
+        matches!(self.heads, DetectorHeadsConfig::MaskRcnn(_))
     }
 
     /// The detector with fresh weights.
     pub fn init(&self, device: &Device) -> Detector {
-        let finer = &self.backbone.embed_dims[1..]; // C3–C5
-        match &self.heads {
-            DetectorHeadsConfig::RetinaNet(head) => {
-                let neck = FpnConfig::new(finer.to_vec())
-                    .with_channels_out(head.pyramid_channels)
-                    .with_coarser_levels(CoarserLevels::OnInput);
-                Detector {
-                    backbone: self.backbone.init(device),
-                    neck: neck.init(device),
-                    heads: DetectorHeads::RetinaNet(head.init(self.num_classes, device)),
-                }
-            }
-        }
+        let neck = |maps: &[usize], channels: usize, coarser_levels| {
+            FpnConfig::new(maps.to_vec())
+                .with_channels_out(channels)
+                .with_coarser_levels(coarser_levels)
+                .init(device)
+        };
+        let (dims, classes) = (&self.backbone.embed_dims, self.num_classes);
+        let (neck, heads) = match &self.heads {
+            DetectorHeadsConfig::RetinaNet(head) => (
+                neck(&dims[1..], head.pyramid_channels, CoarserLevels::OnInput), // C3–C5
+                DetectorHeads::RetinaNet(head.init(classes, device)),
+            ),
+            DetectorHeadsConfig::MaskRcnn(head) => (
+                neck(dims, head.pyramid_channels, CoarserLevels::MaxPool),
+                DetectorHeads::MaskRcnn(head.init(classes, device)),
+            ),
+        };
+        Detector { backbone: self.backbone.init(device), neck, heads }
     }
 }
 
@@ -117,13 +141,23 @@ impl Detector {
     ///
     /// # Shapes
     /// - x: `[batch, 3, height, width]`, sides that the stride of C5 divides
-    /// - truths: `[batch]`
+    /// - truths: `[batch]`, with masks if the method draws them
     pub fn forward_train(&self, x: Tensor<4>, truths: &[GroundTruth]) -> DetectionLosses {
         let levels = self.levels(x);
         let parts = match &self.heads {
             DetectorHeads::RetinaNet(head) => {
                 let losses = head.losses(&head.forward(&levels), truths);
                 vec![("loss_cls", sum(losses.loss_cls)), ("loss_bbox", sum(losses.loss_bbox))]
+            }
+            DetectorHeads::MaskRcnn(head) => {
+                let losses = head.losses(&levels, truths);
+                vec![
+                    ("loss_rpn_cls", losses.loss_rpn_cls),
+                    ("loss_rpn_bbox", losses.loss_rpn_bbox),
+                    ("loss_cls", losses.loss_cls),
+                    ("loss_bbox", losses.loss_bbox),
+                    ("loss_mask", losses.loss_mask),
+                ]
             }
         };
         let loss = sum(parts.iter().map(|(_, loss)| loss.clone()));
@@ -149,6 +183,7 @@ impl Detector {
             DetectorHeads::RetinaNet(head) => {
                 head.detections(&head.forward(&levels), sizes, options)
             }
+            DetectorHeads::MaskRcnn(head) => head.detections(&levels, sizes, options),
         }
     }
 
@@ -177,6 +212,9 @@ impl Detector {
                 DetectorHeads::RetinaNet(head) => {
                     DetectorHeads::RetinaNet(head.for_inference(precision))
                 }
+                DetectorHeads::MaskRcnn(head) => {
+                    DetectorHeads::MaskRcnn(head.for_inference(precision))
+                }
             },
         }
     }
@@ -185,6 +223,7 @@ impl Detector {
     pub fn num_classes(&self) -> usize {
         match &self.heads {
             DetectorHeads::RetinaNet(head) => head.num_classes(),
+            DetectorHeads::MaskRcnn(head) => head.num_classes(),
         }
     }
 }

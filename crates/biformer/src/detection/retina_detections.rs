@@ -1,14 +1,12 @@
 //! What RetinaNet finds: of each level the best anchors, of these every class above the threshold.
 
-use burn::tensor::Tensor;
-
 use super::box_coder::{BoxCoder, Deltas};
 use super::boxes::{Xyxy, clip};
-use super::detections::{Candidates, DetectOptions, Detection};
+use super::detections::{Candidates, DetectOptions, Detection, finite_values, sigmoid};
 use super::ground_truth::PictureSize;
 use super::nms::by_score;
 use super::retina_head::{RetinaHead, RetinaOutput};
-use crate::{Error, Result};
+use crate::Result;
 
 /// Anchors of a level whose classes are looked at (`nms_pre` of the official tests).
 const BEST_ANCHORS: usize = 1000;
@@ -17,7 +15,7 @@ impl RetinaHead {
     /// The detections of each picture of a batch, best first.
     ///
     /// # Errors
-    /// [`Error::Option`] if the outputs are no numbers.
+    /// [`Error::Option`](crate::Error::Option) if the outputs are no numbers.
     ///
     /// # Panics
     /// If there are not as many pictures as sizes.
@@ -35,7 +33,7 @@ impl RetinaHead {
         for (anchors, (logits, deltas)) in
             levels.iter().zip(output.logits.iter().zip(&output.deltas))
         {
-            let (logits, deltas) = (values(logits)?, values(deltas)?);
+            let (logits, deltas) = (finite_values(logits)?, finite_values(deltas)?);
             let per_picture = logits
                 .chunks_exact(logits.len() / batch)
                 .zip(deltas.chunks_exact(deltas.len() / batch));
@@ -72,17 +70,4 @@ impl Level<'_> {
             }
         }
     }
-}
-
-fn values(map: &Tensor<4>) -> Result<Vec<f32>> {
-    let values: Vec<f32> = map.to_data_as::<f32>().try_into_vec().expect("float32 outputs");
-    if values.iter().all(|value| value.is_finite()) {
-        return Ok(values);
-    }
-    let reason = "gives outputs that are no numbers (NaN or infinite); its weights are broken";
-    Err(Error::option("model", reason))
-}
-
-fn sigmoid(logit: f32) -> f32 {
-    1.0 / (1.0 + (-logit).exp())
 }

@@ -33,13 +33,34 @@ impl TransposedConv {
     /// - output: `[batch, 2 * height, 2 * width, channels_out]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, height, width, _] = x.dims();
+        Self::arrange(self.forward_quads(x), [batch, height, width])
+    }
+
+    /// [`TransposedConv::forward`] before the tokens are in their places.
+    ///
+    /// # Shapes
+    /// - x: `[batch, height, width, channels_in]`
+    /// - output: `[batch * height * width, 4, channels_out]`, upper left and right, lower left and right
+    pub fn forward_quads(&self, x: Tensor<4>) -> Tensor<3> {
+        let [batch, height, width, _] = x.dims();
         let [channels] = self.bias.dims();
         let bias = Some(self.bias.val().repeat_dim(0, 4));
         let weight = self.prepared.clone().unwrap_or_else(|| self.product_weight());
-        linear(x, &weight, bias, LinearFusion::default())
-            .reshape([batch, height, width, 2, 2, channels])
-            .permute([0, 1, 3, 2, 4, 5]) // [batch, height, 2, width, 2, channels]
-            .reshape([batch, 2 * height, 2 * width, channels])
+        let x = linear(x, &weight, bias, LinearFusion::default());
+        x.reshape([batch * height * width, 4, channels])
+    }
+
+    /// Puts the tokens of [`TransposedConv::forward_quads`] in their places.
+    ///
+    /// # Shapes
+    /// - quads: `[batch * height * width, 4, channels]`
+    /// - size: `[batch, height, width]`
+    /// - output: `[batch, 2 * height, 2 * width, channels]`
+    pub fn arrange(quads: Tensor<3>, [batch, height, width]: [usize; 3]) -> Tensor<4> {
+        let [.., channels] = quads.dims();
+        let quads = quads.reshape([batch, height, width, 2, 2, channels]);
+        let rows = quads.permute([0, 1, 3, 2, 4, 5]); // [batch, height, 2, width, 2, channels]
+        rows.reshape([batch, 2 * height, 2 * width, channels])
     }
 
     /// See [`Linear::for_inference`](super::Linear::for_inference).

@@ -1,4 +1,4 @@
-//! Detection: what is read, how it is changed, what is learnt from it.
+//! Detection, with masks or without: what is read, how it is changed, what is learnt from it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::engine::{Event, Run};
 use super::initial_backbone::tell_begun;
 use super::objective::{Counts, Loss, Objective, Validation};
 use super::processes::hash;
-use super::{Recipe, Scores};
+use super::{Recipe, Scores, Task};
 use crate::classification::read_weights;
 use crate::data::detection::{
     AnnotatedPicture, DetectionFolder, DetectionSample, DetectionSet, DetectionTransform,
@@ -16,8 +16,8 @@ use crate::data::detection::{
 };
 use crate::data::{DataLoader, Example, Loaded, Shard};
 use crate::detection::{
-    Detector, DetectorInfo, GroundTruth, Inference, LoadDetectorOptions, batch_tensors, evaluate,
-    holds_detector, load_detector, save_detector,
+    AveragePrecision, Detector, DetectorInfo, GroundTruth, Inference, IouType, LoadDetectorOptions,
+    batch_tensors, evaluate, holds_detector, load_detector, save_detector,
 };
 use crate::layers::freeze_statistics;
 use crate::{Error, Result};
@@ -44,8 +44,11 @@ impl Objective for Detection {
             )
         })?;
         let set = DetectionSet::find(root, recipe.dataset.as_deref().map(Path::new))?;
-        let mut train = DetectionFolder::open_boxes(root, &set, "train")?;
-        let val = DetectionFolder::open_boxes(root, &set, "val")?;
+        let open = match recipe.task {
+            Task::Instance => DetectionFolder::open,
+            _ => DetectionFolder::open_boxes,
+        };
+        let (mut train, val) = (open(root, &set, "train")?, open(root, &set, "val")?);
         train.check_same_categories(&val)?;
         train.keep_marked();
         // Not after hours of training: nothing to learn, and nothing to be judged by.
@@ -148,20 +151,33 @@ impl Objective for Detection {
         let (mut images, of) = (0, val.samples.len());
         let (model, device) = (model.for_inference(), run.device.clone().inner());
         let inference = Inference::new(info.resize);
+        let mut masks = AveragePrecision::new(info.classes.len(), IouType::Segm);
         let found = evaluate(&model, val.clone(), &inference, &device, |batch| {
             images += batch.of;
+            if run.recipe.task == Task::Instance {
+                batch.pictures.iter().for_each(|picture| picture.add_to(&mut masks));
+            }
             observe(Event::Validated { images, of });
             run.unless_stopped()
         })?;
-        Ok(found.map(|found| found.over(run.world).scores()).map(|scores| Validation {
-            scores: Scores::Detection {
-                val_bbox_map: scores.ap(),
-                val_bbox_map_50: scores.ap50(),
-                val_bbox_map_75: scores.ap75(),
-            },
-            images,
-            skipped: 0,
-        }))
+        let Some(boxes) = found else { return Ok(None) };
+        let boxes = boxes.over(run.world).scores();
+        let (val_bbox_map, val_bbox_map_50, val_bbox_map_75) =
+            (boxes.ap(), boxes.ap50(), boxes.ap75());
+        let scores = if run.recipe.task == Task::Instance {
+            let masks = masks.over(run.world).scores();
+            Scores::Instances {
+                val_bbox_map,
+                val_bbox_map_50,
+                val_bbox_map_75,
+                val_segm_map: masks.ap(),
+                val_segm_map_50: masks.ap50(),
+                val_segm_map_75: masks.ap75(),
+            }
+        } else {
+            Scores::Detection { val_bbox_map, val_bbox_map_50, val_bbox_map_75 }
+        };
+        Ok(Some(Validation { scores, images, skipped: 0 }))
     }
 
     fn save(&self, path: &Path, model: &Detector) -> Result<()> {
@@ -223,5 +239,6 @@ fn black_picture(side: usize) -> DetectionSample {
         labels: Vec::new(),
         masks: Vec::new(),
         ignored: Vec::new(),
+        seed: 0,
     }
 }

@@ -105,7 +105,7 @@ pub fn train_in(
     let train = match recipe.task {
         Task::Classify => train_as::<Classification>,
         Task::Segment => train_as::<Segmentation>,
-        Task::Detect => train_as::<Detection>,
+        Task::Detect | Task::Instance => train_as::<Detection>,
     };
     train(world, folder, recipe, resume, device, stop, observe)
 }

@@ -74,7 +74,28 @@ pub enum Scores {
         #[serde(rename = "val_aAcc")]
         val_pixel_accuracy: f64,
     },
-    /// Of boxes around things, under mmdetection's names.
+    /// Of things with their masks, under mmdetection's names.
+    Instances {
+        /// Average precision of boxes, the mean over IoU thresholds from 0.5 to 0.95.
+        #[serde(rename = "val_bbox_mAP")]
+        val_bbox_map: f64,
+        /// At an IoU of 0.5.
+        #[serde(rename = "val_bbox_mAP_50")]
+        val_bbox_map_50: f64,
+        /// At an IoU of 0.75.
+        #[serde(rename = "val_bbox_mAP_75")]
+        val_bbox_map_75: f64,
+        /// Of masks, as of boxes.
+        #[serde(rename = "val_segm_mAP")]
+        val_segm_map: f64,
+        /// At an IoU of 0.5.
+        #[serde(rename = "val_segm_mAP_50")]
+        val_segm_map_50: f64,
+        /// At an IoU of 0.75.
+        #[serde(rename = "val_segm_mAP_75")]
+        val_segm_map_75: f64,
+    },
+    /// Of boxes around things, under mmdetection's names. (Read after the former, whose names these are, too.)
     Detection {
         /// Average precision, the mean over IoU thresholds from 0.5 to 0.95.
         #[serde(rename = "val_bbox_mAP")]
@@ -94,7 +115,9 @@ impl EpochMetrics {
         match self.scores {
             Scores::Classification { val_top1, .. } => val_top1,
             Scores::Segmentation { val_mean_iou, .. } => val_mean_iou,
-            Scores::Detection { val_bbox_map, .. } => val_bbox_map,
+            Scores::Detection { val_bbox_map, .. } | Scores::Instances { val_bbox_map, .. } => {
+                val_bbox_map
+            }
         }
     }
 
@@ -144,6 +167,21 @@ impl Scores {
                 ("val_bbox_mAP", val_bbox_map),
                 ("val_bbox_mAP_50", val_bbox_map_50),
                 ("val_bbox_mAP_75", val_bbox_map_75),
+            ],
+            Self::Instances {
+                val_bbox_map,
+                val_bbox_map_50,
+                val_bbox_map_75,
+                val_segm_map,
+                val_segm_map_50,
+                val_segm_map_75,
+            } => vec![
+                ("val_bbox_mAP", val_bbox_map),
+                ("val_bbox_mAP_50", val_bbox_map_50),
+                ("val_bbox_mAP_75", val_bbox_map_75),
+                ("val_segm_mAP", val_segm_map),
+                ("val_segm_mAP_50", val_segm_map_50),
+                ("val_segm_mAP_75", val_segm_map_75),
             ],
         }
     }

@@ -137,7 +137,7 @@ pub struct Recipe {
     pub method: String,
     /// Channels of the levels of the pyramid of `semantic_fpn` and of detectors, and of the maps of a plain ViT.
     pub neck_channels: usize,
-    /// Channels of the head.
+    /// Channels of the head; of `mask_rcnn`, that of boxes.
     pub head_channels: usize,
     /// Channels of the auxiliary head of `upernet`.
     pub aux_channels: usize,
@@ -174,7 +174,7 @@ pub struct Recipe {
     pub lr_steps: Vec<usize>,
     /// Whether pictures of detection are seen at eleven sizes from 60 % of `img_scale` to all of it.
     pub multi_scale: bool,
-    /// Convolutions of the head of `retinanet` before the last one.
+    /// Convolutions of the head of `retinanet` before the last one, or of that of masks of `mask_rcnn`.
     pub stacked_convs: usize,
     /// Whether batch norms keep their running statistics in the training of detection, and normalise with
     /// them.
@@ -284,6 +284,17 @@ impl Recipe {
             weight_decay: 1e-4,
             img_scale: [512, 320],
             ..Self::default()
+        }
+    }
+
+    /// The built-in recipe for detection with masks.
+    pub fn instance_segmentation() -> Self {
+        Self {
+            task: Task::Instance,
+            method: "mask_rcnn".to_owned(),
+            head_channels: 256,
+            weight_decay: 0.05,
+            ..Self::detection()
         }
     }
 }

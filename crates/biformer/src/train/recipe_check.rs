@@ -16,7 +16,7 @@ impl Recipe {
         match self.task {
             Task::Classify => self.check_classification()?,
             Task::Segment => self.check_segmentation()?,
-            Task::Detect => self.check_detection()?,
+            Task::Detect | Task::Instance => self.check_detection()?,
         }
         self.check_foreign_keys()
     }
@@ -33,7 +33,7 @@ impl Recipe {
         rule("seed", self.seed <= i64::MAX as u64, "must be below 2^63, as TOML has it")?;
         rule("lr", self.lr > 0.0 && self.lr <= 100.0, "must be in (0, 100]")?;
         // Detection has none: what stands there is the default, which its rate may be below.
-        let ends = self.task == Task::Detect || (0.0..=self.lr).contains(&self.min_lr);
+        let ends = self.task.detects() || (0.0..=self.lr).contains(&self.min_lr);
         rule("min_lr", ends, "must be from 0 to lr")?;
         rule("weight_decay", (0.0..=10.0).contains(&self.weight_decay), "must be from 0 to 10")?;
         let betas = self.opt_betas.iter().all(|beta| (0.0..1.0).contains(beta));
@@ -131,7 +131,13 @@ impl Recipe {
 
     fn check_detection(&self) -> Result<()> {
         let rule = |option, holds, rule| self.rule(option, holds, rule);
-        DetectorConfig::from_names(&self.model, &self.method)?;
+        let draws = DetectorConfig::from_names(&self.model, &self.method)?.has_masks();
+        let fits = draws == (self.task == Task::Instance);
+        let method = match self.task {
+            Task::Instance => "must draw masks, as `mask_rcnn` does",
+            _ => "draws masks: take task = \"instance\" or the method `retinanet`",
+        };
+        rule("method", fits, method)?;
         let widths = [("neck_channels", self.neck_channels), ("head_channels", self.head_channels)];
         for (key, channels) in widths {
             rule(key, (1..=4096).contains(&channels), "must be from 1 to 4096")?;

@@ -18,7 +18,7 @@ impl Recipe {
         match self.task {
             Task::Classify => {}
             Task::Segment => return self.iter_schedule().lr_at(iteration),
-            Task::Detect => return self.step_schedule().lr_at(epoch, iteration),
+            Task::Detect | Task::Instance => return self.step_schedule().lr_at(epoch, iteration),
         }
         let t = match self.sched_on_updates {
             true => epoch as f64 + step as f64 / steps as f64,
@@ -43,7 +43,7 @@ impl Recipe {
         match self.task {
             Task::Classify => self.epochs + self.cooldown_epochs,
             Task::Segment => self.max_iters / self.val_interval,
-            Task::Detect => self.epochs,
+            Task::Detect | Task::Instance => self.epochs,
         }
     }
 
@@ -175,6 +175,11 @@ impl Recipe {
                 head.channels = self.head_channels;
                 head.stacked_convs = self.stacked_convs;
             }
+            DetectorHeadsConfig::MaskRcnn(head) => {
+                head.pyramid_channels = self.neck_channels;
+                head.box_channels = self.head_channels;
+                head.mask_convs = self.stacked_convs;
+            }
         }
         Ok(config.with_num_classes(num_classes))
     }
@@ -191,7 +196,7 @@ impl Recipe {
             img_scales,
             hflip: self.hflip,
             size_divisor: self.size_divisor,
-            with_masks: false,
+            with_masks: self.task == Task::Instance,
         }
     }
 

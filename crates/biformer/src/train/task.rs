@@ -16,6 +16,8 @@ pub enum Task {
     Segment,
     /// Boxes around things, and their classes.
     Detect,
+    /// The same with masks.
+    Instance,
 }
 
 impl FromStr for Task {
@@ -26,8 +28,10 @@ impl FromStr for Task {
             "classify" => Ok(Self::Classify),
             "segment" => Ok(Self::Segment),
             "detect" => Ok(Self::Detect),
+            "instance" => Ok(Self::Instance),
             _ => {
-                let reason = format!("must be `classify`, `segment` or `detect`, got `{text}`");
+                let names = "`classify`, `segment`, `detect` or `instance`";
+                let reason = format!("must be {names}, got `{text}`");
                 Err(Error::option("task", reason))
             }
         }
@@ -41,6 +45,7 @@ impl Task {
             Self::Classify => "classify",
             Self::Segment => "segment",
             Self::Detect => "detect",
+            Self::Instance => "instance",
         }
     }
 
@@ -50,12 +55,18 @@ impl Task {
             Self::Classify => "classification",
             Self::Segment => "segmentation",
             Self::Detect => "detection",
+            Self::Instance => "instance segmentation",
         }
     }
 
     /// Whether a share of what a training step saw is right or wrong.
     pub(super) fn has_accuracy(self) -> bool {
-        self != Self::Detect
+        !self.detects()
+    }
+
+    /// Whether things are found, with masks or without.
+    pub(super) fn detects(self) -> bool {
+        matches!(self, Self::Detect | Self::Instance)
     }
 
     /// The keys of a recipe that say nothing to this task, with the tasks that they do say something to.
@@ -101,7 +112,7 @@ const KEYS: [(&[Task], &[&str]); 6] = [
             "mix_token",
         ],
     ),
-    (&[Task::Classify, Task::Detect], &["epochs"]),
+    (&[Task::Classify, Task::Detect, Task::Instance], &["epochs"]),
     (&[Task::Classify, Task::Segment], &["min_lr"]),
     (
         &[Task::Segment],
@@ -119,7 +130,7 @@ const KEYS: [(&[Task], &[&str]); 6] = [
         ],
     ),
     (
-        &[Task::Segment, Task::Detect],
+        &[Task::Segment, Task::Detect, Task::Instance],
         &[
             "task",
             "dataset",
@@ -132,5 +143,5 @@ const KEYS: [(&[Task], &[&str]); 6] = [
             "warmup_ratio",
         ],
     ),
-    (&[Task::Detect], &["lr_steps", "multi_scale", "stacked_convs", "norm_eval"]),
+    (&[Task::Detect, Task::Instance], &["lr_steps", "multi_scale", "stacked_convs", "norm_eval"]),
 ];

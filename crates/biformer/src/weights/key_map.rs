@@ -54,7 +54,7 @@ impl KeyStyle {
                 "OverlappedStem" | "OverlappedMerging" | "Stem" | "Merging" | "Bra" | "Full" => {}
                 "Window" | "BiFormer" | "Vit" | "SemanticFpn" | "Uper" | "Linear" => {}
                 // mmdetection has the heads beside backbone and neck.
-                "heads" => {}
+                "heads" | "MaskRcnn" => {}
                 "RetinaNet" => key.push("bbox_head"),
                 "conv1" => key.push("0"),
                 "norm1" if parent == Some("OverlappedStem") => key.push("1"),
@@ -89,7 +89,7 @@ impl KeyStyle {
 
     /// Whether the official weight of the linear layer `key` is a 1 × 1 convolution.
     pub fn is_pointwise_conv(self, key: &str) -> bool {
-        let heads = ["head.", "aux_head.", POST_NETWORK];
+        let heads = ["head.", "aux_head.", "roi_head.", POST_NETWORK];
         self == Self::StlNchw && !heads.iter().any(|head| key.starts_with(head))
     }
 }
@@ -128,6 +128,9 @@ mod tests {
         assert_eq!(key(KeyStyle::Vit, "blocks.0.norm1.gamma"), "blocks.0.norm1.weight");
         let retina_head = "heads.RetinaNet.cls_convs.1.conv.weight";
         assert_eq!(key(KeyStyle::BiFormer, retina_head), "bbox_head.cls_convs.1.conv.weight");
+        let mask_head = "heads.MaskRcnn.roi_head.mask_head.upsample.weight";
+        assert_eq!(key(KeyStyle::Stl, mask_head), "roi_head.mask_head.upsample.weight");
+        assert!(!KeyStyle::StlNchw.is_pointwise_conv("roi_head.bbox_head.fc_cls.weight"));
         let pooled = "decode_head.Uper.psp_modules.2.conv.weight";
         assert_eq!(key(KeyStyle::BiFormer, pooled), "decode_head.psp_modules.2.1.conv.weight");
     }

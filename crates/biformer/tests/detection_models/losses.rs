@@ -10,7 +10,13 @@ use burn::tensor::Device;
 use super::{config, disturbed, pictures, size, values};
 
 fn truth(side: usize, boxes: &[Xyxy], labels: &[usize]) -> GroundTruth {
-    GroundTruth { boxes: boxes.to_vec(), labels: labels.to_vec(), size: size(side) }
+    GroundTruth {
+        boxes: boxes.to_vec(),
+        labels: labels.to_vec(),
+        masks: Vec::new(),
+        size: size(side),
+        seed: 0,
+    }
 }
 
 /// A batch of 128² with a picture of 64² in it, whose padding goes to 64².

@@ -2,6 +2,7 @@
 
 mod files;
 mod losses;
+mod mask_rcnn;
 mod outputs;
 
 use biformer::data::detection::ResizePad;

@@ -41,7 +41,7 @@ fn detections_are_those_of_the_picture() {
     let found = detect(&model, &image, &Inference { resize, options }, &device).expect("numbers");
     assert_eq!(found.len(), 7);
     assert!(found.is_sorted_by(|a, b| a.score >= b.score));
-    for Detection { bbox: [x1, y1, x2, y2], score, label } in found {
+    for Detection { bbox: [x1, y1, x2, y2], score, label, .. } in found {
         assert!(0.0 <= x1 && x1 <= x2 && x2 <= 90.01, "{x1} {x2}");
         assert!(0.0 <= y1 && y1 <= y2 && y2 <= 61.01, "{y1} {y2}");
         assert!(score > 0.3 && score <= 1.0 && label < 5);

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
 
 /// Families of files that must pass, by the start of the name: the test that takes them.
-const OWED: [(&str, &str); 36] = [
+const OWED: [(&str, &str); 39] = [
     ("bra_legacy_", "attention::bra_legacy"),
     ("bra_nchw_", "attention::bra_nchw"),
     ("attn_", "attention::full"),
@@ -46,6 +46,9 @@ const OWED: [(&str, &str); 36] = [
     ("op_nms", "detection::boxes::suppression"),
     ("op_losses", "detection::losses::*"),
     ("mm_retina_head", "detection::retinanet::*"),
+    ("op_roialign", "detection::mask_rcnn::roi_align"),
+    ("mm_rpn_head", "detection::mask_rcnn::rpn_head"),
+    ("mm_roi_heads", "detection::mask_rcnn::roi_heads"),
 ];
 
 /// The folder of the fixtures, and whether it was asked for by name.

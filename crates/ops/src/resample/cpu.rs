@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::{Resampling, Taps};
 use crate::flex::{contiguous, tensor, values};
 use crate::simd::{Simd, WithSimd, dispatch};
+use crate::weighted_sum::weighted_sum;
 
 /// See [`resample`](fn@crate::resample).
 pub(crate) fn forward(x: &FlexTensor, Resampling { rows, cols }: &Resampling) -> FlexTensor {
@@ -56,39 +57,12 @@ impl WithSimd for Row<'_> {
             [(row, weight)] if *weight == 1.0 => &picture[row * len..][..len],
             _ => {
                 buffer.resize(len, 0.0);
-                weighted_sum(buffer, picture, sum);
+                weighted_sum(buffer, picture, len, sum);
                 buffer
             }
         };
         for (token, sum) in output.chunks_exact_mut(channels).zip(&cols.sums) {
-            weighted_sum(token, row, sum);
+            weighted_sum(token, row, channels, sum);
         }
-    }
-}
-
-/// The sum of parts of `source` as long as `target`.
-#[inline(always)]
-fn weighted_sum(target: &mut [f32], source: &[f32], sum: &[(usize, f32)]) {
-    let len = target.len();
-    let part = |index: usize| &source[index * len..][..len];
-    let (pairs, rest) = sum.as_chunks::<2>();
-    let mut is_first = true;
-    for &[(a, a_weight), (b, b_weight)] in pairs {
-        let parts = part(a).iter().zip(part(b));
-        for (target, (a, b)) in target.iter_mut().zip(parts) {
-            let former = if is_first { 0.0 } else { *target };
-            *target = former + a * a_weight + b * b_weight;
-        }
-        is_first = false;
-    }
-    for &(a, weight) in rest {
-        for (target, a) in target.iter_mut().zip(part(a)) {
-            let former = if is_first { 0.0 } else { *target };
-            *target = former + a * weight;
-        }
-        is_first = false;
-    }
-    if is_first {
-        target.fill(0.0);
     }
 }

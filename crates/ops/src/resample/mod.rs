@@ -13,9 +13,9 @@ use crate::profile::{self, Class};
 /// How the tokens along one side become those of another: each new one a weighted sum of old ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taps {
-    old: usize,
+    pub(crate) old: usize,
     /// Old tokens and their weights, for each new one.
-    sums: Vec<Vec<(usize, f32)>>,
+    pub(crate) sums: Vec<Vec<(usize, f32)>>,
 }
 
 impl Taps {
@@ -65,13 +65,13 @@ impl Taps {
         Self::new(old, new, sum)
     }
 
-    fn new(old: usize, new: usize, sum: impl Fn(usize) -> Vec<(usize, f32)>) -> Self {
+    pub(crate) fn new(old: usize, new: usize, sum: impl Fn(usize) -> Vec<(usize, f32)>) -> Self {
         assert!(old > 0, "resample: a map without tokens");
         Self { old, sums: (0..new).map(sum).collect() }
     }
 
     /// Whence gradients come: the old tokens as sums of new ones.
-    fn transposed(&self) -> Self {
+    pub(crate) fn transposed(&self) -> Self {
         let mut sums = vec![Vec::new(); self.old];
         for (new, sum) in self.sums.iter().enumerate() {
             sum.iter().for_each(|&(old, weight)| sums[old].push((new, weight)));

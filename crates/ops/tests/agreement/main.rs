@@ -12,6 +12,7 @@ mod layer_norm;
 mod numbers;
 mod products;
 mod resample;
+mod roi_align;
 mod routing;
 mod threads;
 

@@ -1,6 +1,6 @@
 //! The same numbers, bit for bit, for any number of threads: exact resume rests on it.
 
-use biformer_ops::{batch_norm, depthwise_conv, gelu, layer_norm};
+use biformer_ops::{Roi, RoiAlignOptions, batch_norm, depthwise_conv, gelu, layer_norm, roi_align};
 use burn::tensor::Tensor;
 
 use crate::numbers::values;
@@ -28,6 +28,20 @@ fn threads_change_nothing() {
         results.extend(bits_of_all(x.clone(), vectors.clone(), |x, [gamma, beta]| {
             let x = x.reshape([3 * 29 * 30, 72]);
             batch_norm(x, gamma, beta, 1e-5).0.reshape([3, 29, 30, 72])
+        }));
+        results.extend(bits_of_all(x.clone(), vectors.clone(), |x, [scale, bias]| {
+            let options = RoiAlignOptions {
+                output_size: 7,
+                spatial_scale: 0.5,
+                sampling_ratio: 0,
+                aligned: true,
+            };
+            let roi = |i: usize| {
+                let start = i as f32;
+                Roi { picture: i % 3, xyxy: [start, 2.0, start + 31.0, 20.0 + start] }
+            };
+            let rois: Vec<Roi> = (0..20).map(roi).collect();
+            roi_align(x * scale.unsqueeze(), &rois, &options) + bias.unsqueeze()
         }));
         results
     };

@@ -35,6 +35,8 @@ pub struct DetectionSample {
     pub masks: Vec<Rle>,
     /// Boxes of crowds, in which nothing is learnt.
     pub ignored: Vec<[f32; 4]>,
+    /// Drawn with the rest, for what the model draws of this picture.
+    pub seed: u64,
 }
 
 impl DetectionTransform {
@@ -76,6 +78,7 @@ impl DetectionTransform {
             labels: Vec::new(),
             masks: Vec::new(),
             ignored: Vec::new(),
+            seed: rng.random(),
             picture,
         };
         for instance in annotated.instances.iter().filter(|thing| thing.meets(annotated.size)) {

@@ -1,8 +1,9 @@
-//! Detection: families `mm_anchors`, `mm_boxes`, `mm_retina_head`, `op_anchors_torchvision`, `op_boxes`, `op_nms` and
-//! `op_losses`.
+//! Detection: families `mm_anchors`, `mm_boxes`, `mm_retina_head`, `op_anchors_torchvision`, `op_boxes`, `op_nms`,
+//! `op_losses`, `op_roialign`, `mm_rpn_head` and `mm_roi_heads`.
 
 mod boxes;
 mod losses;
+mod mask_rcnn;
 mod retinanet;
 
 use biformer::detection::Xyxy;

@@ -141,6 +141,8 @@ fn truth(fixture: &Fixture) -> GroundTruth {
     let resized = pair(&fixture.meta["img_shape"]);
     GroundTruth {
         boxes: boxes(fixture, "gt_bboxes"),
+        masks: Vec::new(),
+        seed: 0,
         labels: fixture.labels("gt_labels"),
         size: PictureSize { original: resized, resized, padded: pair(&fixture.meta["pad_shape"]) },
     }

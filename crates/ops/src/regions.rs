@@ -50,6 +50,16 @@ impl RegionGrid {
         Self { height, width, rows, cols, region_height, region_width }
     }
 
+    /// Windows of `size × size` tokens, as many as it takes.
+    ///
+    /// # Panics
+    /// If a size is zero.
+    pub fn windows(height: usize, width: usize, size: usize) -> Self {
+        assert_grid(height, width, size);
+        let (rows, cols) = (height.div_ceil(size), width.div_ceil(size));
+        Self { height, width, rows, cols, region_height: size, region_width: size }
+    }
+
     /// Regions in the map, the paper's S².
     pub fn regions(&self) -> usize {
         self.rows * self.cols

@@ -122,6 +122,13 @@ impl<'a> View<'a> {
         device: &'a Device,
     ) -> Result<Self, Error> {
         let config = &loaded.model.backbone.config;
+        if !config.is_traceable() {
+            let reason = format!(
+                "must hold bi-level routing attention, which is what is drawn; got {}",
+                loaded.info.model
+            );
+            return Err(Error::option("checkpoint", reason));
+        }
         let stage = usize::from(args.stage) - 1;
         let depth = config.depths[stage];
         let block = match args.block {

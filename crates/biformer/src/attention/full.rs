@@ -1,10 +1,11 @@
-//! Attention to all tokens, with or without a local enhancement (LePE): stage 4.
+//! Attention to all tokens, with or without a local enhancement (LePE): stage 4, and plain ViTs.
 
 use biformer_ops::{LinearFusion, Precision, RoutedAttentionOptions, global_attention};
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use super::block_attention::{BlockAttention, BlockPlace, Part};
 use super::{AttentionTrace, bra::LCE_KERNEL};
 use crate::layers::{DepthwiseConv, LayerNorm, Linear};
 
@@ -30,12 +31,15 @@ pub struct FullAttentionConfig {
     /// What the local enhancement looks at.
     #[config(default = "Lepe::Input")]
     pub lepe: Lepe,
+    /// Whether Q, K and V have a bias. Not in the official models, but in plain ViTs.
+    #[config(default = false)]
+    pub qkv_bias: bool,
 }
 
-/// Multi-head attention of all tokens to all tokens; scale `head_dim^-0.5`, no qkv bias.
+/// Multi-head attention of all tokens to all tokens; scale `head_dim^-0.5`.
 #[derive(Module, Debug)]
 pub struct FullAttention {
-    /// Q, K and V in one projection, without bias.
+    /// Q, K and V in one projection.
     pub qkv: Linear,
     /// Local enhancement, if there is one.
     pub lce: Option<DepthwiseConv>,
@@ -57,7 +61,7 @@ impl FullAttentionConfig {
             self.num_heads
         );
         FullAttention {
-            qkv: Linear::new(dim, 3 * dim, false, device),
+            qkv: Linear::new(dim, 3 * dim, self.qkv_bias, device),
             lce: (self.lepe != Lepe::None).then(|| DepthwiseConv::new(dim, LCE_KERNEL, device)),
             output: Linear::new(dim, dim, true, device),
             config: self.clone(),
@@ -131,6 +135,35 @@ impl FullAttention {
             (Some(lce), Lepe::Value) => lce.forward_add(value, attended),
         };
         self.output.forward_fused(enhanced, LinearFusion { residual, ..Default::default() })
+    }
+}
+
+/// In every block of the Swin layout, as far as one can pay for it: the upper bound of Table 5.
+impl BlockAttention for FullAttention {
+    fn new(place: &BlockPlace, device: &Device) -> Self {
+        let config = FullAttentionConfig::new(place.dim).with_num_heads(place.num_heads);
+        config.with_lepe(Lepe::None).with_qkv_bias(true).init(device)
+    }
+
+    fn num_heads(&self) -> usize {
+        self.config.num_heads
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        FullAttention::forward(self, x)
+    }
+
+    fn for_inference(self, precision: Precision) -> Self {
+        FullAttention::for_inference(self, precision)
+    }
+
+    fn parts(&self, [height, width]: [usize; 2]) -> Vec<(&'static str, Part<'_>)> {
+        let (tokens, dim) = (height * width, self.config.dim);
+        let mut parts = vec![("qkv", Part::Linear(&self.qkv, tokens))];
+        parts.extend(self.lce.as_ref().map(|lce| ("lce", Part::DepthwiseConv(lce, tokens))));
+        parts.push(("attention", Part::Attention { pairs: tokens * tokens, tokens, dim }));
+        parts.push(("output", Part::Linear(&self.output, tokens)));
+        parts
     }
 }
 

@@ -8,6 +8,7 @@ mod convolution;
 mod depthwise_conv;
 mod drop_path;
 mod fpn;
+mod head_norm;
 mod layer_norm;
 mod linear;
 mod mlp;
@@ -18,14 +19,18 @@ pub use batch_norm::batch_norm;
 pub use batch_part::{BatchPart, with_batch_part};
 pub use channel_dropout::ChannelDropout;
 pub use conv_module::ConvModule;
+pub(crate) use convolution::convolve;
 pub use depthwise_conv::DepthwiseConv;
 pub use drop_path::{DropPath, drop_path_rates};
 pub(crate) use fpn::add_top_down;
 pub use fpn::{CoarserLevels, Fpn, FpnConfig};
+pub use head_norm::HeadNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::{Mlp, MlpConfig};
+pub(crate) use patch_embed::SWIN_EPSILON;
 pub use patch_embed::{
     Merging, OverlappedMerging, OverlappedStem, PatchEmbed, PatchEmbedConfig, PatchEmbedKind, Stem,
+    SwinMerging, SwinStem,
 };
 pub use resize::{adaptive_avg_pool, every_second, resize_bilinear, resize_nearest};

@@ -45,9 +45,10 @@ struct Moments {
     exp_avg_sq: Tensor<1>,
 }
 
-/// Whether timm would decay this parameter: not norms, biases and other vectors.
+/// Whether timm would decay this parameter: not norms, biases and other vectors, nor tables of relative positions.
 pub fn is_decayed(key: &str, shape: &[usize]) -> bool {
-    shape.len() > 1 && !key.ends_with(".bias")
+    let is_table = ["relative_position_bias_table", "rpe_table"].iter().any(|t| key.ends_with(t));
+    shape.len() > 1 && !key.ends_with(".bias") && !is_table
 }
 
 impl AdamW {

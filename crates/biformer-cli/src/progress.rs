@@ -73,8 +73,8 @@ impl Progress {
                 "the head of {checkpoint_classes} classes is replaced by a fresh one of {classes}"
             )),
             Event::InitializedBackbone { loaded, fresh, left_out } => self.line(format!(
-                "the backbone begins with {loaded} tensors of the classifier; {fresh} of its norms are fresh, \
-                 {left_out} of the classifier's norm and head are left out, heads are fresh"
+                "the backbone begins with {loaded} tensors of the classifier; {fresh} that it \
+                 lacks are fresh, {left_out} that only it has are left out, heads are fresh"
             )),
             Event::Resumed { epoch, step } => {
                 self.line(format!("going on after epoch {epoch}, step {step}"));

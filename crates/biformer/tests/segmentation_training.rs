@@ -14,10 +14,12 @@ use biformer::data::segmentation::{SegmentationFolder, SegmentationSet};
 use biformer::data::shapes::{CLASSES, ShapesConfig, write_segmentation_folder};
 use biformer::data::{DataLoader, Shard};
 use biformer::distributed::{Link, World};
+use biformer::models::{BackboneConfig, VitConfig};
 use biformer::segmentation::{
     Inference, LoadSegmentorOptions, SegmentedBatch, evaluate, load_segmentor,
 };
 use biformer::train::{Event, Outcome, Recipe, RunFolder, Scores, train, train_in};
+use biformer::weights::{KeyStyle, StateTensor, state_dict, write_safetensors};
 use burn::tensor::Device;
 
 /// A picture of each of four shapes, and the same ones to be judged by.
@@ -122,6 +124,26 @@ fn segmentation_learns_and_begins_with_other_weights() {
     let error = run(&path("wrong"), &wrong, &mut told).expect_err("another backbone").to_string();
     assert!(error.contains("biformer_pico.cifar10") && error.contains("biformer_nano"), "{error}");
 
+    // A plain ViT with the weights of a classifier that has a class token, more positions and a head.
+    told.clear();
+    let deit = path("deit.safetensors");
+    write_deit(&deit);
+    let vit = Recipe {
+        model: "vit_tiny_bra".to_owned(),
+        initial_checkpoint: Some(deit),
+        method: "upernet".to_owned(),
+        ..short.clone()
+    };
+    run(&path("vit"), &vit, &mut told).expect("a run");
+    let expected = "InitializedBackbone { loaded: 149, fresh: 56, left_out: 3 }";
+    assert!(told.iter().any(|event| event == expected), "{told:?}");
+    let options = LoadSegmentorOptions::default();
+    let loaded = load_segmentor(&path("vit/last.safetensors"), &options, &Device::default());
+    let BackboneConfig::Vit(loaded) = loaded.expect("a segmentor").config.backbone else {
+        panic!("another backbone")
+    };
+    assert_eq!((loaded.grid, loaded.pyramid_channels), (128 / 16, 32));
+
     two_processes(&data, &again, folder.path());
 
     // Labels are looked at before the first step.
@@ -133,6 +155,22 @@ fn segmentation_learns_and_begins_with_other_weights() {
     for name in ["other", "wrong", "few"] {
         assert!(!path(name).exists(), "a run that cannot start leaves no folder");
     }
+}
+
+/// DeiT-Ti as timm saves it, with fresh weights.
+fn write_deit(path: &Path) {
+    let model = VitConfig::tiny().with_grid(14).init(&Device::default());
+    let mut weights = state_dict(&model, KeyStyle::Vit);
+    weights.retain(|key, _| !key.starts_with("pyramid."));
+    let mut insert = |key: &str, shape: Vec<usize>| {
+        let numbers = vec![0.01; shape.iter().product()];
+        weights.insert(key.to_owned(), StateTensor::new(shape, numbers));
+    };
+    insert("cls_token", vec![1, 1, 192]);
+    insert("pos_embed", vec![1, 197, 192]);
+    insert("head.weight", vec![1000, 192]);
+    insert("head.bias", vec![1000]);
+    write_safetensors(path, &weights, &Default::default()).expect("a file");
 }
 
 /// Threads in the place of processes, which judge three pictures: one of them has no second one.

@@ -278,6 +278,11 @@ fn print_regions(
                 )?;
             }
             Attention::Full(_) => writeln!(out, "  all {} keys for each query", height * width)?,
+            Attention::Window(attention) => {
+                let grid = attention.config.grid(height, width);
+                let (rows, cols, keys) = (grid.rows, grid.cols, grid.tokens());
+                writeln!(out, "  {rows} × {cols} windows: {keys} keys a query")?;
+            }
             Attention::Stl(attention) => {
                 writeln!(out, "  {:.0} keys a query", mean_keys(attention, size))?;
             }

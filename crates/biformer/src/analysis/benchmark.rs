@@ -94,7 +94,7 @@ pub fn train_step(
         let model = ImageClassifierConfig::new(backbone.clone()).init(&device);
         let classes = model.num_classes();
         let work = Work { costs: classifier_costs(&model, options.img_size), passes: 3 };
-        let mut state = State::<Classification>::new(model, &recipe, &backbone);
+        let mut state = State::<Classification>::new(model, &recipe, &backbone.into());
         let images = random([batch_size, 3, height, width], &device);
         let labels: Vec<_> = (0..batch_size).map(|picture| picture % classes).collect();
         let targets = soft_targets(&labels, classes, recipe.smoothing, &[], [height, width]);

@@ -13,14 +13,16 @@ use burn::module::Module;
 use burn::nn::{BatchNorm, conv::Conv2d};
 
 use crate::Precision;
-use crate::attention::StlAttention;
-use crate::attention::{Attention, BiLevelRoutingAttention, FullAttention, Part, RegionRule};
+use crate::attention::{
+    Attention, BiLevelRoutingAttention, FullAttention, Part, RegionRule, StlAttention,
+    WindowAttention,
+};
 use crate::classification::{ClassBlock, ImageClassifier};
 use crate::layers::{
     ConvModule, DepthwiseConv, Fpn, HeadNorm, LayerNorm, Linear, Merging, OverlappedMerging,
     OverlappedStem, PatchEmbed, Stem, SwinMerging, SwinStem,
 };
-use crate::models::BiFormer;
+use crate::models::{Backbone, BiFormer, Block};
 use crate::segmentation::{DecodeHead, PixelClassifier, Segmentor, SemanticFpnHead, UperHead};
 
 /// Cost of one layer for one picture.
@@ -73,11 +75,16 @@ pub fn classifier_costs(model: &ImageClassifier, size: [usize; 2]) -> Vec<LayerC
 /// parameters and no work: only training asks it.
 pub fn segmentor_costs(model: &Segmentor, size: [usize; 2]) -> Vec<LayerCost> {
     let mut counter = Counter::default();
-    counter.backbone(&model.backbone, size);
+    let sizes = match &model.backbone {
+        Backbone::BiFormer(backbone) => {
+            counter.backbone(backbone, size);
+            map_sizes(backbone, size)
+        }
+        Backbone::Vit(backbone) => counter.vit(backbone, size),
+    };
     for cost in &mut counter.costs {
         cost.name.insert_str(0, "backbone.");
     }
-    let sizes = map_sizes(&model.backbone, size);
     if let Some(neck) = &model.neck {
         counter.fpn("neck", neck, &sizes);
     }
@@ -125,7 +132,7 @@ pub fn map_sizes(model: &BiFormer, mut size: [usize; 2]) -> [[usize; 2]; 4] {
 }
 
 #[derive(Default)]
-struct Counter {
+pub(super) struct Counter {
     costs: Vec<LayerCost>,
 }
 
@@ -134,34 +141,40 @@ impl Counter {
     fn backbone(&mut self, model: &BiFormer, mut size: [usize; 2]) -> [usize; 2] {
         for (i, (embed, stage)) in model.downsample_layers.iter().zip(&model.stages).enumerate() {
             size = self.patch_embed(&format!("downsample_layers.{i}"), embed, size);
-            let [height, width] = size;
             for (j, block) in stage.blocks.iter().enumerate() {
-                let name = |part: &str| format!("stages.{i}.blocks.{j}.{part}");
-                if let Some(conv) = &block.pos_embed {
-                    self.depthwise(&name("pos_embed"), conv, height * width);
-                }
-                let fused = match &block.attn {
-                    Attention::Bra(attention) => !attention.config.grid(height, width).is_padded(),
-                    Attention::Full(_) | Attention::Stl(_) => false,
-                };
-                self.layer_norm(&name("norm1"), &block.norm1, height * width, fused);
-                match &block.attn {
-                    Attention::Bra(attention) => self.bra(&name("attn"), attention, size),
-                    Attention::Full(attention) => self.full(&name("attn"), attention, size),
-                    Attention::Stl(attention) => self.stl(&name("attn"), attention, size),
-                }
-                let residual = block.norm1.gamma.lazy_shape().num_elements() * height * width;
-                self.moves(residual);
-                self.layer_norm(&name("norm2"), &block.norm2, height * width, true);
-                self.linear(&name("mlp.fc1"), &block.mlp.fc1, height * width);
-                self.linear(&name("mlp.fc2"), &block.mlp.fc2, height * width);
-                self.moves(residual);
+                self.block(&format!("stages.{i}.blocks.{j}"), block, size);
             }
             if let Some(norms) = &model.extra_norms {
-                self.layer_norm(&format!("extra_norms.{i}"), &norms[i], height * width, false);
+                self.layer_norm(&format!("extra_norms.{i}"), &norms[i], area(size), false);
             }
         }
         size
+    }
+
+    pub(super) fn block(&mut self, name: &str, block: &Block, size: [usize; 2]) {
+        let name = |part: &str| format!("{name}.{part}");
+        let [height, width] = size;
+        if let Some(conv) = &block.pos_embed {
+            self.depthwise(&name("pos_embed"), conv, height * width);
+        }
+        let fused = match &block.attn {
+            Attention::Bra(attention) => !attention.config.grid(height, width).is_padded(),
+            Attention::Full(_) | Attention::Stl(_) => false,
+            Attention::Window(_) => true,
+        };
+        self.layer_norm(&name("norm1"), &block.norm1, height * width, fused);
+        match &block.attn {
+            Attention::Bra(attention) => self.bra(&name("attn"), attention, size),
+            Attention::Full(attention) => self.full(&name("attn"), attention, size),
+            Attention::Window(attention) => self.window(&name("attn"), attention, size),
+            Attention::Stl(attention) => self.stl(&name("attn"), attention, size),
+        }
+        let residual = block.norm1.gamma.lazy_shape().num_elements() * height * width;
+        self.moves(residual);
+        self.layer_norm(&name("norm2"), &block.norm2, height * width, true);
+        self.linear(&name("mlp.fc1"), &block.mlp.fc1, height * width);
+        self.linear(&name("mlp.fc2"), &block.mlp.fc2, height * width);
+        self.moves(residual);
     }
 
     fn patch_embed(&mut self, name: &str, embed: &PatchEmbed, size: [usize; 2]) -> [usize; 2] {
@@ -248,6 +261,18 @@ impl Counter {
         let dim = attention.config.dim;
         let macs = 2 * tokens * tokens * dim;
         self.product(&part("attention"), Class::GlobalAttention, macs, 4 * tokens * dim);
+        self.linear(&part("output"), &attention.output, tokens);
+    }
+
+    /// Every window is as large as the first: what fills up the last ones costs as much.
+    fn window(&mut self, name: &str, attention: &WindowAttention, [height, width]: [usize; 2]) {
+        let part = |part: &str| format!("{name}.{part}");
+        let grid = attention.config.grid(height, width);
+        let (tokens, padded) = (height * width, grid.regions() * grid.tokens());
+        let dim = attention.config.dim;
+        self.linear(&part("qkv"), &attention.qkv, tokens);
+        let macs = 2 * padded * grid.tokens() * dim;
+        self.product(&part("attention"), Class::RoutedAttention, macs, 4 * padded * dim);
         self.linear(&part("output"), &attention.output, tokens);
     }
 
@@ -341,7 +366,7 @@ impl Counter {
     }
 
     /// `areas`: positions of the map that is read, and of the one that is written.
-    fn conv(&mut self, name: &str, conv: &Conv2d, areas: [usize; 2]) {
+    pub(super) fn conv(&mut self, name: &str, conv: &Conv2d, areas: [usize; 2]) {
         let [channels_out, channels_in, height, width] = conv.weight.lazy_shape().dims();
         let macs = channels_out * channels_in * height * width * areas[1];
         let numbers = channels_in * areas[0] + channels_out * areas[1];
@@ -362,7 +387,13 @@ impl Counter {
     }
 
     /// `fused`: by the linear layer behind it.
-    fn layer_norm(&mut self, name: &str, norm: &LayerNorm, positions: usize, fused: bool) {
+    pub(super) fn layer_norm(
+        &mut self,
+        name: &str,
+        norm: &LayerNorm,
+        positions: usize,
+        fused: bool,
+    ) {
         let map = norm.gamma.lazy_shape().num_elements() * positions;
         self.push(name, Class::LayerNorm, norm.num_params(), 5 * map, 2 * map);
         if fused {
@@ -380,7 +411,14 @@ impl Counter {
         self.push(name, class, 0, macs, map_numbers);
     }
 
-    fn push(&mut self, name: &str, class: Class, params: usize, macs: usize, map_numbers: usize) {
+    pub(super) fn push(
+        &mut self,
+        name: &str,
+        class: Class,
+        params: usize,
+        macs: usize,
+        map_numbers: usize,
+    ) {
         self.costs.push(LayerCost { name: name.to_owned(), class, params, macs, map_numbers });
     }
 
@@ -400,6 +438,6 @@ impl Counter {
     }
 }
 
-fn area([height, width]: [usize; 2]) -> usize {
+pub(super) fn area([height, width]: [usize; 2]) -> usize {
     height * width
 }

@@ -5,6 +5,7 @@
 mod benchmark;
 mod complexity;
 mod flops;
+mod flops_vit;
 mod growth;
 mod loader;
 mod measure;

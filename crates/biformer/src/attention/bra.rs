@@ -42,6 +42,8 @@ pub struct BraConfig {
     /// Whether padded tokens are left out of routing and attention. Off in the official models.
     #[config(default = false)]
     pub mask_padding: bool,
+    /// Factor of the logits; without it `dim^-0.5`, as in the official models.
+    pub qk_scale: Option<f64>,
 }
 
 /// Bi-level routing attention (Zhu et al., CVPR 2023).
@@ -184,7 +186,7 @@ impl BiLevelRoutingAttention {
         RoutedAttentionOptions {
             num_heads: self.config.num_heads,
             // Official: the scale of the whole dimension, not of one head.
-            scale: (self.config.dim as f64).powf(-0.5),
+            scale: self.config.qk_scale.unwrap_or((self.config.dim as f64).powf(-0.5)),
             mask_padding: self.config.mask_padding,
         }
     }

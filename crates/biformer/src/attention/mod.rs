@@ -57,6 +57,8 @@ pub enum AttentionConfig {
     Bra(BraConfig),
     /// Attention to all tokens.
     Full(FullAttentionConfig),
+    /// Attention within windows.
+    Window(WindowAttentionConfig),
     /// One of those that the paper compares with.
     Stl(StlAttentionConfig),
 }
@@ -69,6 +71,8 @@ pub enum Attention {
     Bra(BiLevelRoutingAttention),
     /// Attention to all tokens (stage 4).
     Full(FullAttention),
+    /// Attention within windows (plain ViTs).
+    Window(WindowAttention),
     /// One of those that the paper compares with.
     Stl(StlAttention),
 }
@@ -78,7 +82,7 @@ pub enum Attention {
 pub struct AttentionTrace {
     /// `[batch, height, width, channels]`
     pub output: Tensor<4>,
-    /// Regions and where they attended, if the attention routes.
+    /// Regions and where they attended, if the attention cuts the map.
     pub routing: Option<Routing>,
     /// Q, padded to the regions: `[batch, rows * region_height, cols * region_width, channels]`
     pub query: Tensor<4>,
@@ -88,7 +92,7 @@ pub struct AttentionTrace {
     pub options: RoutedAttentionOptions,
 }
 
-/// The routing of one bi-level routing attention.
+/// The routing of one bi-level routing attention; that of windows leads to themselves.
 #[derive(Clone, Debug)]
 pub struct Routing {
     /// How the map was cut into regions.
@@ -134,6 +138,7 @@ impl AttentionConfig {
         match self {
             Self::Bra(config) => Attention::Bra(config.init(device)),
             Self::Full(config) => Attention::Full(config.init(device)),
+            Self::Window(config) => Attention::Window(config.init(device)),
             Self::Stl(config) => Attention::Stl(config.init(device)),
         }
     }
@@ -145,6 +150,7 @@ impl Attention {
         match self {
             Self::Bra(attention) => attention.config.num_heads,
             Self::Full(attention) => attention.config.num_heads,
+            Self::Window(attention) => attention.config.num_heads,
             Self::Stl(attention) => attention.num_heads(),
         }
     }
@@ -156,6 +162,7 @@ impl Attention {
         match self {
             Self::Bra(attention) => attention.forward(x),
             Self::Full(attention) => attention.forward(x),
+            Self::Window(attention) => attention.forward(x),
             Self::Stl(attention) => attention.forward(x),
         }
     }
@@ -170,6 +177,7 @@ impl Attention {
         match self {
             Self::Bra(attention) => attention.forward_fused(x, norm, residual),
             Self::Full(attention) => attention.forward_fused(x, norm, residual),
+            Self::Window(attention) => attention.forward_fused(x, norm, residual),
             Self::Stl(attention) => {
                 let x = attention.forward(norm.map_or(x.clone(), |norm| norm.forward(x)));
                 residual.map_or(x.clone(), |residual| residual + x)
@@ -182,6 +190,7 @@ impl Attention {
         match self {
             Self::Bra(attention) => Self::Bra(attention.for_inference(precision)),
             Self::Full(attention) => Self::Full(attention.for_inference(precision)),
+            Self::Window(attention) => Self::Window(attention.for_inference(precision)),
             Self::Stl(attention) => Self::Stl(attention.for_inference(precision)),
         }
     }
@@ -195,6 +204,7 @@ impl Attention {
         match self {
             Self::Bra(attention) => attention.forward_traced(x),
             Self::Full(attention) => attention.forward_traced(x),
+            Self::Window(attention) => attention.forward_traced(x),
             Self::Stl(_) => {
                 panic!("forward_traced: got: an attention of Table 5, expected: BRA or full")
             }

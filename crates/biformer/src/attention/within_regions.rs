@@ -2,7 +2,7 @@
 //! each region to itself.
 
 use biformer_ops::{RegionGrid, RoutedAttentionOptions, routed_attention};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 /// softmax(Q Kᵀ / √head_dim) V, head by head, within each region. What fills up the last regions is
 /// attended to by nobody.
@@ -14,14 +14,16 @@ pub(super) fn attend_within(qkv: [Tensor<4>; 3], grid: &RegionGrid, num_heads: u
     let [batch, _, _, channels] = query.dims();
     let scale = ((channels / num_heads) as f64).powf(-0.5);
     let options = RoutedAttentionOptions { num_heads, scale, mask_padding: true };
-    let graph = own_regions(batch, grid, &query);
+    let graph = own_regions(grid, batch, &query.device());
     grid.crop(routed_attention(query, key, value, graph, grid, &options))
 }
 
+/// The region graph that leads from each region to itself.
+///
 /// # Shapes
 /// - output: `[batch, regions, 1]`
-fn own_regions(batch: usize, grid: &RegionGrid, like: &Tensor<4>) -> Tensor<3, Int> {
+pub(super) fn own_regions(grid: &RegionGrid, batch: usize, device: &Device) -> Tensor<3, Int> {
     let regions = grid.regions();
-    let own = Tensor::<1, Int>::arange(0..regions as i64, &like.device());
+    let own = Tensor::<1, Int>::arange(0..regions as i64, device);
     own.reshape([1, regions, 1]).repeat_dim(0, batch)
 }

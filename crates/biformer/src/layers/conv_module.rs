@@ -69,7 +69,7 @@ impl ConvModule {
 }
 
 /// Zeros around the map as wide as half of the kernel.
-fn config(channels: [usize; 2], size: usize, initializer: Initializer) -> Conv2dConfig {
+pub(super) fn config(channels: [usize; 2], size: usize, initializer: Initializer) -> Conv2dConfig {
     let padding = size / 2;
     Conv2dConfig::new(channels, [size; 2])
         .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))

@@ -1,6 +1,6 @@
 //! Depthwise convolution as a layer: position encoding and local context enhancement.
 
-use burn::module::{Module, Param};
+use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::Conv2dConfig;
 use burn::tensor::{Device, Tensor};
 
@@ -20,6 +20,15 @@ impl DepthwiseConv {
             .with_groups(channels)
             .init(device);
         Self { weight: conv.weight, bias: conv.bias.expect("convolutions have a bias") }
+    }
+
+    /// Weights and bias of 0: it adds nothing until it has learnt.
+    pub fn zeros(channels: usize, kernel_size: usize, device: &Device) -> Self {
+        let shape = [channels, 1, kernel_size, kernel_size];
+        Self {
+            weight: Initializer::Zeros.init(shape, device),
+            bias: Initializer::Zeros.init([channels], device),
+        }
     }
 
     /// # Shapes

@@ -4,6 +4,7 @@ mod batch_norm;
 mod batch_part;
 mod channel_dropout;
 mod conv_module;
+mod conv_norm;
 mod convolution;
 mod depthwise_conv;
 mod drop_path;
@@ -13,12 +14,16 @@ mod layer_norm;
 mod linear;
 mod mlp;
 mod patch_embed;
+mod patch_projection;
 mod resize;
+mod simple_feature_pyramid;
+mod transposed_conv;
 
 pub use batch_norm::batch_norm;
 pub use batch_part::{BatchPart, with_batch_part};
 pub use channel_dropout::ChannelDropout;
 pub use conv_module::ConvModule;
+pub use conv_norm::ConvNorm;
 pub(crate) use convolution::convolve;
 pub use depthwise_conv::DepthwiseConv;
 pub use drop_path::{DropPath, drop_path_rates};
@@ -33,4 +38,9 @@ pub use patch_embed::{
     Merging, OverlappedMerging, OverlappedStem, PatchEmbed, PatchEmbedConfig, PatchEmbedKind, Stem,
     SwinMerging, SwinStem,
 };
-pub use resize::{adaptive_avg_pool, every_second, resize_bilinear, resize_nearest};
+pub use patch_projection::PatchProjection;
+pub use resize::{
+    adaptive_avg_pool, every_second, max_pool, resize_bicubic, resize_bilinear, resize_nearest,
+};
+pub use simple_feature_pyramid::{SimpleFeaturePyramid, SimpleFeaturePyramidConfig};
+pub use transposed_conv::TransposedConv;

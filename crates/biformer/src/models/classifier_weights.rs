@@ -11,15 +11,23 @@ const EXTRA_NORMS: &str = "extra_norms";
 
 /// A backbone, and where each of its weights and each of the classifier's went.
 #[derive(Debug)]
-pub struct InitializedBackbone {
+pub struct InitializedBackbone<B = BiFormer> {
     /// With the weights of the classifier.
-    pub backbone: BiFormer,
+    pub backbone: B,
     /// Keys that both have.
     pub loaded: Vec<String>,
-    /// Keys of the backbone alone, left as they were: its extra norms.
+    /// Keys of the backbone alone, left as they were: its extra norms, or what a plain ViT has for dense tasks.
     pub fresh: Vec<String>,
-    /// Keys of the classifier alone: its last norm and its heads.
+    /// Keys of the classifier alone: its last norm and its heads, or class tokens.
     pub left_out: Vec<String>,
+}
+
+impl<B> InitializedBackbone<B> {
+    /// The same of another type.
+    pub(super) fn map<C>(self, wrap: fn(B) -> C) -> InitializedBackbone<C> {
+        let Self { backbone, loaded, fresh, left_out } = self;
+        InitializedBackbone { backbone: wrap(backbone), loaded, fresh, left_out }
+    }
 }
 
 impl BiFormer {

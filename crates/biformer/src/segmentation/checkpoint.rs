@@ -13,7 +13,7 @@ use super::{
     UperHeadConfig,
 };
 use crate::data::segmentation::{SegmentationSet, TestResize, voc_palette};
-use crate::models::{BiFormerConfig, MODEL_NAMES};
+use crate::models::{BackboneConfig, BiFormerConfig, MODEL_NAMES, VIT_NAMES, VitConfig};
 use crate::weights::{
     StateDict, StateTensor, keys_and_shapes, load_state_dict, read_metadata, read_state_dict_from,
     state_dict, write_safetensors,
@@ -23,7 +23,7 @@ use crate::{Error, Result};
 /// What one needs to know of a segmentor to use it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SegmentorInfo {
-    /// Its backbone, one of [`MODEL_NAMES`].
+    /// Its backbone, one of [`MODEL_NAMES`] or [`VIT_NAMES`].
     pub model: String,
     /// One of [`METHOD_NAMES`].
     pub method: String,
@@ -39,7 +39,8 @@ pub struct SegmentorInfo {
 /// How a checkpoint is to be read.
 #[derive(Clone, Debug, Default)]
 pub struct LoadSegmentorOptions {
-    /// Name of the backbone; without it, metadata or the shapes of the weights tell.
+    /// Name of the backbone; without it, metadata or the shapes of the weights tell. (Those of plain ViTs do
+    /// not: windows have no weights.)
     pub model: Option<String>,
     /// Which state dict of a training checkpoint to take.
     pub key: Option<String>,
@@ -80,18 +81,24 @@ pub fn load_segmentor(
     let (decode_head, found_classes) = heads(&weights).map_err(checkpoint_error)?;
     let name = match (&options.model, metadata.get("model")) {
         (Some(name), _) => name.clone(),
-        (None, Some(name)) if MODEL_NAMES.contains(&name.as_str()) => name.clone(),
+        (None, Some(name)) if BackboneConfig::from_name(name).is_ok() => name.clone(),
         (None, _) => guess_backbone(&weights).ok_or_else(|| {
             let known = MODEL_NAMES.join(", ");
-            checkpoint_error(format!("the backbone is that of no model known here ({known})"))
+            let vits = VIT_NAMES.join(", ");
+            checkpoint_error(format!(
+                "the backbone is that of no model known here ({known}); if it is a plain ViT, say which                  ({vits})"
+            ))
         })?,
     };
     let num_classes = options.num_classes.unwrap_or(found_classes);
     let replaced_head = (num_classes != found_classes).then_some(found_classes);
-    let backbone = BiFormerConfig::from_name(&name)?.with_drop_path_rate(options.drop_path);
+    let backbone = BackboneConfig::from_name(&name)?.with_drop_path_rate(options.drop_path);
     let mut backbone = super::model::dense(backbone);
     if let Some(n_win) = n_win(&metadata).map_err(checkpoint_error)? {
-        backbone.n_win = n_win;
+        backbone = backbone.with_n_win(n_win);
+    }
+    if let BackboneConfig::Vit(config) = &mut backbone {
+        fit_vit(config, &weights);
     }
     let config = SegmentorConfig::new(backbone, decode_head).with_num_classes(num_classes);
     let style = config.backbone.key_style();
@@ -122,12 +129,12 @@ pub fn is_segmentor(path: &Path) -> bool {
 /// Writes a segmentor as safetensors under official names, with what [`load_segmentor`] needs as
 /// metadata.
 pub fn save_segmentor(path: &Path, model: &Segmentor, info: &SegmentorInfo) -> Result<()> {
-    let style = model.backbone.config.key_style();
+    let style = model.backbone.key_style();
     let json = |value| serde_json::Value::to_string(&value);
     let entries = [
         ("model", info.model.clone()),
         ("method", info.method.clone()),
-        ("n_win", model.backbone.config.n_win.to_string()),
+        ("n_win", model.backbone.n_win().to_string()),
         ("num_classes", model.num_classes().to_string()),
         ("classes", json(info.classes.clone().into())),
         ("palette", json(info.palette.iter().map(|color| color.to_vec()).collect())),
@@ -175,14 +182,29 @@ fn guess_backbone(weights: &StateDict) -> Option<String> {
     let in_file = weights.keys().filter(|key| key.starts_with(BACKBONE)).count();
     let name = MODEL_NAMES.into_iter().find(|name| {
         let config = BiFormerConfig::from_name(name).expect("a known name");
-        let backbone = super::model::dense(config).init(&Device::default());
-        let keys = keys_and_shapes(&backbone, backbone.config.key_style());
+        let backbone = super::model::dense(config.into()).init(&Device::default());
+        let keys = keys_and_shapes(&backbone, backbone.key_style());
         let fits = |(key, shape): &(String, Vec<usize>)| {
             weights.get(&format!("{BACKBONE}{key}")).is_some_and(|w| w.shape == *shape)
         };
         keys.len() == in_file && keys.iter().all(fits)
     });
     name.map(str::to_owned)
+}
+
+/// Takes the sizes that names do not say from the weights. What is not there is named by strict loading.
+fn fit_vit(config: &mut VitConfig, weights: &StateDict) {
+    let shape = |key: &str| {
+        // What has numbers fits into memory, and so does a model of that size.
+        let tensor = weights.get(&format!("{BACKBONE}{key}")).filter(|w| !w.data.is_empty())?;
+        Some(tensor.shape.as_slice())
+    };
+    if let Some([1, tokens, _]) = shape("pos_embed") {
+        config.grid = tokens.isqrt();
+    }
+    if let Some([channels, ..]) = shape("pyramid.lateral_convs.0.conv.weight") {
+        config.pyramid_channels = *channels;
+    }
 }
 
 /// Prefix of the keys of the backbone.

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::{FcnHead, FcnHeadConfig, SemanticFpnConfig, SemanticFpnHead, UperHead, UperHeadConfig};
 use crate::layers::{Fpn, FpnConfig};
-use crate::models::{BiFormer, BiFormerConfig};
+use crate::models::{Backbone, BackboneConfig};
 use crate::{Error, Result};
 
 /// The methods by name, in the order of Table 4.
@@ -20,7 +20,7 @@ const N_WIN: usize = 8;
 #[derive(Config, Debug)]
 pub struct SegmentorConfig {
     /// What maps come from.
-    pub backbone: BiFormerConfig,
+    pub backbone: BackboneConfig,
     /// What classifies pixels.
     pub decode_head: DecodeHeadConfig,
     /// Classes; the 150 of ADE20K if nothing else is said.
@@ -41,7 +41,7 @@ pub enum DecodeHeadConfig {
 #[derive(Module, Debug)]
 pub struct Segmentor {
     /// What maps come from.
-    pub backbone: BiFormer,
+    pub backbone: Backbone,
     /// Between maps and head.
     pub neck: Option<Fpn>,
     /// From maps to logits.
@@ -72,25 +72,34 @@ pub struct SegmentorOutput {
 impl SegmentorConfig {
     /// Semantic FPN as in Table 4: 8 × 8 regions, a layer norm on each map, a pyramid of 256 and a head
     /// of 128 channels.
-    pub fn semantic_fpn(backbone: BiFormerConfig) -> Self {
-        Self::new(dense(backbone), DecodeHeadConfig::SemanticFpn(SemanticFpnConfig::new()))
+    pub fn semantic_fpn(backbone: impl Into<BackboneConfig>) -> Self {
+        Self::new(dense(backbone.into()), DecodeHeadConfig::SemanticFpn(SemanticFpnConfig::new()))
     }
 
     /// UPerNet as in Table 4: 8 × 8 regions, a layer norm on each map, a head of 512 and an
     /// auxiliary one of 256 channels.
-    pub fn upernet(backbone: BiFormerConfig) -> Self {
-        let head = UperHeadConfig::new(backbone.embed_dims);
-        let auxiliary = FcnHeadConfig::new(backbone.embed_dims[2]);
+    pub fn upernet(backbone: impl Into<BackboneConfig>) -> Self {
+        let backbone = backbone.into();
+        let channels = backbone.channels();
+        let head = UperHeadConfig::new(channels);
+        let auxiliary = FcnHeadConfig::new(channels[2]);
         Self::new(dense(backbone), DecodeHeadConfig::Uper(head, auxiliary))
     }
 
     /// The method of one of [`METHOD_NAMES`] on a backbone of one of
-    /// [`MODEL_NAMES`](crate::models::MODEL_NAMES).
+    /// [`MODEL_NAMES`](crate::models::MODEL_NAMES) or [`VIT_NAMES`](crate::models::VIT_NAMES).
     ///
     /// # Errors
     /// [`Error::Option`] if there is no such model or method.
     pub fn from_names(backbone: &str, method: &str) -> Result<Self> {
-        let backbone = BiFormerConfig::from_name(backbone)?;
+        Self::for_method(method, BackboneConfig::from_name(backbone)?)
+    }
+
+    /// The method of one of [`METHOD_NAMES`] on any backbone.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there is no such method.
+    pub fn for_method(method: &str, backbone: impl Into<BackboneConfig>) -> Result<Self> {
         match method {
             "semantic_fpn" => Ok(Self::semantic_fpn(backbone)),
             "upernet" => Ok(Self::upernet(backbone)),
@@ -115,7 +124,7 @@ impl SegmentorConfig {
         let backbone = self.backbone.init(device);
         match &self.decode_head {
             DecodeHeadConfig::SemanticFpn(head) => {
-                let neck = FpnConfig::new(self.backbone.embed_dims.to_vec())
+                let neck = FpnConfig::new(self.backbone.channels().to_vec())
                     .with_channels_out(head.pyramid_channels);
                 Segmentor {
                     backbone,
@@ -169,12 +178,12 @@ impl Segmentor {
         }
     }
 
-    /// See [`BiFormer::for_inference`]. The auxiliary head is left out.
+    /// See [`BiFormer::for_inference`](crate::models::BiFormer::for_inference). The auxiliary head is left out.
     pub fn for_inference(self) -> Self {
         self.for_inference_in(Precision::F32)
     }
 
-    /// See [`BiFormer::for_inference_in`]. The last layer, which has the last word, stays in float32.
+    /// See [`Backbone::for_inference_in`]. The last layer, which has the last word, stays in float32.
     pub fn for_inference_in(self, precision: Precision) -> Self {
         Self {
             backbone: self.backbone.for_inference_in(precision),
@@ -199,6 +208,9 @@ impl Segmentor {
 }
 
 /// The backbone as segmentation has it.
-pub(super) fn dense(backbone: BiFormerConfig) -> BiFormerConfig {
-    backbone.with_n_win(N_WIN).with_extra_norms(true)
+pub(super) fn dense(backbone: BackboneConfig) -> BackboneConfig {
+    match backbone.with_n_win(N_WIN) {
+        BackboneConfig::BiFormer(config) => config.with_extra_norms(true).into(),
+        vit => vit, // whose pyramid has norms of its own
+    }
 }

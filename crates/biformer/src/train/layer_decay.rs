@@ -3,13 +3,13 @@
 
 /// From the key of a parameter to the factor of its learning rate.
 ///
-/// The stem is layer 0, the blocks follow in order, each embedding between stages belongs to the
-/// block after it, and norm and head are the last layer.
+/// The stem, or the embedding of a plain ViT, is layer 0, the blocks follow in order, each embedding between
+/// stages belongs to the block after it, and norm, head and what else is fresh are the last layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerDecay {
     /// Factor from a layer to the one before it; 1 turns it off.
     pub decay: f64,
-    /// Blocks of each stage.
+    /// Blocks of each stage; those of a plain ViT are all in the first.
     pub depths: [usize; 4],
 }
 
@@ -42,7 +42,9 @@ impl LayerDecay {
             } else {
                 before(stage) + next(self.depths[stage]).unwrap_or(0)
             }
-        } else if key.starts_with("patch_embed.") {
+        } else if key.starts_with("blocks.") {
+            1 + next(self.depths[0]).unwrap_or(0)
+        } else if key.starts_with("patch_embed.") || key == "pos_embed" {
             0
         } else {
             before(4)
@@ -75,6 +77,18 @@ mod tests {
         ] {
             assert_eq!(decay.layer(key), layer, "{key}");
             assert_eq!(decay.scale(key), 0.5f64.powi(8 - layer as i32), "{key}");
+        }
+        let decay = LayerDecay { decay: 0.5, depths: [12, 0, 0, 0] };
+        for (key, layer) in [
+            ("backbone.pos_embed", 0),
+            ("backbone.patch_embed.proj.weight", 0),
+            ("backbone.blocks.0.norm1.weight", 1),
+            ("backbone.blocks.11.attn.lepe.bias", 12),
+            ("backbone.propagation.0.convs.0.conv.weight", 13),
+            ("backbone.norm.weight", 13),
+            ("backbone.pyramid.fpn_convs.0.conv.weight", 13),
+        ] {
+            assert_eq!(decay.layer(key), layer, "{key}");
         }
     }
 }

@@ -45,10 +45,12 @@ struct Moments {
     exp_avg_sq: Tensor<1>,
 }
 
-/// Whether timm would decay this parameter: not norms, biases and other vectors, nor tables of relative positions.
+/// Whether timm would decay this parameter: not norms, biases and other vectors, nor the positions of a plain
+/// ViT, nor tables of relative positions. (The position encoding of BiFormer is a convolution, `pos_embed.weight`.)
 pub fn is_decayed(key: &str, shape: &[usize]) -> bool {
-    let is_table = ["relative_position_bias_table", "rpe_table"].iter().any(|t| key.ends_with(t));
-    shape.len() > 1 && !key.ends_with(".bias") && !is_table
+    let positions = ["pos_embed", "relative_position_bias_table", "rpe_table"];
+    let is_position = positions.iter().any(|name| key.ends_with(name));
+    shape.len() > 1 && !key.ends_with(".bias") && !is_position
 }
 
 impl AdamW {

@@ -21,7 +21,8 @@ pub(super) const NO_POLICY: &str = "none";
 pub struct Recipe {
     /// What is learnt.
     pub task: Task,
-    /// One of [`MODEL_NAMES`](crate::models::MODEL_NAMES).
+    /// One of [`MODEL_NAMES`](crate::models::MODEL_NAMES), for segmentation also one of
+    /// [`VIT_NAMES`](crate::models::VIT_NAMES).
     pub model: String,
     /// Data set in ImageFolder layout with `train` and `val`, or the folder of a
     /// [`SegmentationSet`](crate::data::segmentation::SegmentationSet); usually given on the command line.
@@ -132,7 +133,7 @@ pub struct Recipe {
     pub dataset: Option<String>,
     /// One of [`METHOD_NAMES`](crate::segmentation::METHOD_NAMES).
     pub method: String,
-    /// Channels of the levels of the pyramid of `semantic_fpn`.
+    /// Channels of the levels of the pyramid of `semantic_fpn`, and of the maps of a plain ViT.
     pub neck_channels: usize,
     /// Channels of the head.
     pub head_channels: usize,

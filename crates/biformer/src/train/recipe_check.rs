@@ -1,7 +1,7 @@
 //! The range of each value of a recipe.
 
 use super::{Recipe, Task, recipe::STRIDE};
-use crate::models::BiFormerConfig;
+use crate::models::{BackboneConfig, BiFormerConfig};
 use crate::segmentation::{MAX_WINDOW_PIXELS, SegmentorConfig};
 use crate::{Error, Result};
 
@@ -21,7 +21,7 @@ impl Recipe {
 
     /// What all tasks have.
     fn check_training(&self) -> Result<()> {
-        BiFormerConfig::from_name(&self.model)?;
+        BackboneConfig::from_name(&self.model)?;
         let rule = |option, holds, rule| self.rule(option, holds, rule);
         rule("batch_size", (1..=65_536).contains(&self.batch_size), "must be from 1 to 65536")?;
         let accumulates = (1..=65_536).contains(&self.grad_accum_steps);
@@ -46,6 +46,7 @@ impl Recipe {
     }
 
     fn check_classification(&self) -> Result<()> {
+        BiFormerConfig::from_name(&self.model)?;
         let rule = |option, holds, rule| self.rule(option, holds, rule);
         let unit = 0.0..=1.0;
         rule("img_size", (32..=2048).contains(&self.img_size), "must be from 32 to 2048 pixels")?;

@@ -5,6 +5,7 @@ use super::{AdamWOptions, CosineSchedule, IterSchedule, Recipe, Task};
 use crate::classification::TokenParts;
 use crate::data::segmentation::{PhotoMetricDistortion, SegmentationTransform};
 use crate::data::{Filter, Mixup, RandAugment, RandomErasing, TrainTransform};
+use crate::models::BackboneConfig;
 use crate::segmentation::{DecodeHeadConfig, SegmentorConfig};
 use crate::{Precision, Result};
 
@@ -124,8 +125,13 @@ impl Recipe {
     /// # Errors
     /// [`Error::Option`](crate::Error::Option) if there is no such model or method.
     pub fn segmentor_config(&self, num_classes: usize) -> Result<SegmentorConfig> {
-        let mut config = SegmentorConfig::from_names(&self.model, &self.method)?;
-        config.backbone.drop_path_rate = self.drop_path;
+        let mut backbone = BackboneConfig::from_name(&self.model)?;
+        if let BackboneConfig::Vit(vit) = &mut backbone {
+            vit.pyramid_channels = self.neck_channels;
+            vit.grid = self.crop_size.div_ceil(vit.patch_size);
+        }
+        let backbone = backbone.with_drop_path_rate(self.drop_path);
+        let mut config = SegmentorConfig::for_method(&self.method, backbone)?;
         match &mut config.decode_head {
             DecodeHeadConfig::SemanticFpn(head) => {
                 head.pyramid_channels = self.neck_channels;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::data::Loaded;
 use crate::layers::with_batch_part;
-use crate::models::BiFormerConfig;
+use crate::models::BackboneConfig;
 use crate::weights::{KeyStyle, load_state_dict, state_dict};
 use crate::{Error, Precision, Result};
 
@@ -36,7 +36,7 @@ impl<T: Objective> State<T> {
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Self> {
         let Run { folder, recipe, objective, device, .. } = run;
-        let backbone = BiFormerConfig::from_name(&recipe.model)?;
+        let backbone = BackboneConfig::from_name(&recipe.model)?;
         device.seed(recipe.seed);
         let model = objective.model(recipe, device, observe)?;
         let mut state = Self::new(model, recipe, &backbone);
@@ -49,10 +49,10 @@ impl<T: Objective> State<T> {
     }
 
     /// Before the first step; `backbone` is that of the model.
-    pub(crate) fn new(model: T::Model, recipe: &Recipe, backbone: &BiFormerConfig) -> Self {
+    pub(crate) fn new(model: T::Model, recipe: &Recipe, backbone: &BackboneConfig) -> Self {
         draw_weights(&model);
         let style = backbone.key_style();
-        let layers = LayerDecay { decay: recipe.layer_decay, depths: backbone.depths };
+        let layers = LayerDecay { decay: recipe.layer_decay, depths: backbone.depths() };
         let layers = (layers.decay < 1.0).then_some(layers);
         let optimizer = AdamW::new(&recipe.optimizer(), style).with_layer_decay(layers);
         let ema = recipe.model_ema.then(|| ModelEma::new(model.valid(), style));

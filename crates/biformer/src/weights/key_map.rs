@@ -9,6 +9,9 @@
 //! | `mlp.fc1`, `mlp.fc2` | `mlp.0`, `mlp.3` | `mlp.0`, `mlp.2` | `mlp.0`, `mlp.2` |
 //! | `gamma`, `beta` of norms | `weight`, `bias` | `weight`, `bias` | `weight`, `bias` |
 //!
+//! Plain ViTs have timm's names, in which ours differ by `attn.output` (`attn.proj`), `attn.lce` (`attn.lepe`) and
+//! norms alone.
+//!
 //! The linear layers of STL-nchw are 1 × 1 convolutions: their weights have two more axes. Class
 //! attention (`post_network`) and the head of the tokens (`aux_head`) have Wave-ViT's names and layout.
 //!
@@ -58,6 +61,8 @@ pub enum KeyStyle {
     StlNchw,
     /// Microsoft's `models/swin_transformer.py`
     Swin,
+    /// timm's `vision_transformer.py`, and what is ours beside it.
+    Vit,
 }
 
 impl KeyStyle {
@@ -81,7 +86,7 @@ impl KeyStyle {
                 "OverlappedStem" | "OverlappedMerging" | "Stem" | "Merging" | "Bra" => {}
                 "SwinStem" | "SwinMerging" | "Batch" | "Layer" | "Stl" => {}
                 "Full" if parent != Some("Stl") => {}
-                "SemanticFpn" | "Uper" => {}
+                "Window" | "BiFormer" | "Vit" | "SemanticFpn" | "Uper" => {}
                 "conv1" => key.push("0"),
                 "norm1" if parent == Some("OverlappedStem") => key.push("1"),
                 "conv2" => key.push("3"),
@@ -91,13 +96,15 @@ impl KeyStyle {
                 "conv" if matches!(parent, Some("OverlappedMerging" | "Stem")) => key.push("0"),
                 "norm" if matches!(parent, Some("OverlappedMerging" | "Stem")) => key.push("1"),
                 "qkv" if parent == Some("Bra") && self == Self::StlNchw => key.push("qkv_linear"),
-                "qkv" if parent == Some("Bra") => key.extend(["qkv", "qkv"]),
+                "qkv" if parent == Some("Bra") && self != Self::Vit => key.extend(["qkv", "qkv"]),
+                "output" if self == Self::Vit => key.push("proj"),
                 "output" if parent.is_some_and(|parent| parent != "Bra") => key.push("proj"),
                 "output" if self == Self::StlNchw => key.push("output_linear"),
                 "output" => key.push("wo"),
                 "lce" => key.push("lepe"),
                 // Wave-ViT's names, the same in all styles.
-                "fc1" | "fc2" if path[0] == POST_NETWORK || self == Self::Swin => key.push(name),
+                "fc1" | "fc2" if path[0] == POST_NETWORK => key.push(name),
+                "fc1" | "fc2" if matches!(self, Self::Swin | Self::Vit) => key.push(name),
                 "fc1" => key.push("0"),
                 "fc2" if self == Self::BiFormer => key.push("3"),
                 "fc2" => key.push("2"),
@@ -164,6 +171,12 @@ mod tests {
         assert_eq!(key(KeyStyle::Stl, &dense), "backbone.downsample_layers.1.1.bias");
         let scale_head = "decode_head.SemanticFpn.scale_heads.3.2.bn.gamma";
         assert_eq!(key(KeyStyle::Stl, scale_head), "decode_head.scale_heads.3.4.bn.weight");
+        let vit = "backbone.Vit.blocks.3.attn.Bra.qkv.weight";
+        assert_eq!(key(KeyStyle::Vit, vit), "backbone.blocks.3.attn.qkv.weight");
+        let vit = "backbone.Vit.blocks.3.attn.Window.output.bias";
+        assert_eq!(key(KeyStyle::Vit, vit), "backbone.blocks.3.attn.proj.bias");
+        assert_eq!(key(KeyStyle::Vit, "blocks.0.mlp.fc2.weight"), "blocks.0.mlp.fc2.weight");
+        assert_eq!(key(KeyStyle::Vit, "blocks.0.norm1.gamma"), "blocks.0.norm1.weight");
         let pooled = "decode_head.Uper.psp_modules.2.conv.weight";
         assert_eq!(key(KeyStyle::BiFormer, pooled), "decode_head.psp_modules.2.1.conv.weight");
     }

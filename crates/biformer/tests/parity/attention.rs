@@ -57,7 +57,6 @@ fn bra(path: &Path, region_rule: RegionRule) -> Result<usize, String> {
         ("diff_routing", Value::from(false)),
         ("param_routing", Value::from(false)),
         ("side_dwconv", Value::from(5)),
-        ("qk_scale", Value::Null),
         ("qk_dim", config["dim"].clone()),
     ] {
         if config.get(option).is_some_and(|value| *value != published) {
@@ -70,7 +69,8 @@ fn bra(path: &Path, region_rule: RegionRule) -> Result<usize, String> {
         integer(&config["n_win"]),
         integer(&config["topk"]),
     )
-    .with_region_rule(region_rule);
+    .with_region_rule(region_rule)
+    .with_qk_scale(config["qk_scale"].as_f64());
     let style = match region_rule {
         RegionRule::PadFirst => KeyStyle::BiFormer,
         RegionRule::Floor => KeyStyle::StlNchw,
@@ -113,7 +113,7 @@ fn check_operators(path: &Path, fixture: &Fixture, bra: &BraConfig) -> usize {
 
     let options = RoutedAttentionOptions {
         num_heads: bra.num_heads,
-        scale: (bra.dim as f64).powf(-0.5),
+        scale: bra.qk_scale.unwrap_or((bra.dim as f64).powf(-0.5)),
         mask_padding: false,
     };
     let region_graph = fixture.routing_tensor("ridx", &device);

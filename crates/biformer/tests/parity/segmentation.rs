@@ -5,7 +5,8 @@ use std::path::Path;
 
 use biformer::Precision;
 use biformer::layers::{
-    CoarserLevels, Fpn, FpnConfig, adaptive_avg_pool, resize_bilinear, resize_nearest,
+    CoarserLevels, Fpn, FpnConfig, TransposedConv, adaptive_avg_pool, resize_bilinear,
+    resize_nearest,
 };
 use biformer::segmentation::{
     FcnHeadConfig, MeanOver, SegmentorOutput, SemanticFpnConfig, UperHeadConfig, pixel_accuracy,
@@ -118,7 +119,8 @@ fn auxiliary_fcn() {
     });
 }
 
-/// What maps are resized with, and what the heads of detection will take from Burn.
+/// What maps are resized with, the transposed convolution of pyramids, and what the heads of detection will
+/// take from Burn.
 #[test]
 fn resize_and_pool() {
     for_each_file("op_resize_pool", &["safetensors"], |path| {
@@ -152,6 +154,11 @@ fn resize_and_pool() {
         let bias = fixture.tensor::<1>("deconv.bias", &device);
         let options = ConvTransposeOptions::new([2, 2], [0, 0], [0, 0], [1, 1], 1);
         check("deconv2x2s2", conv_transpose2d(x.clone(), weight, Some(bias), options));
+        let deconv = TransposedConv::new([4, 3], &device);
+        let deconv = load(path, deconv, fixture.group("deconv."));
+        for deconv in [deconv.clone(), deconv.for_inference(Precision::F32)] {
+            check("deconv2x2s2", channels_first(deconv.forward(channels_last())));
+        }
         let [_, channels, ..] = x.dims();
         let mut norm = GroupNormConfig::new(2, channels).init(&device);
         let [weight, bias] =

@@ -3,9 +3,11 @@
 use biformer::Precision;
 use biformer::classification::{ImageClassifier, ImageClassifierConfig};
 use biformer::layers::PatchEmbedKind;
-use biformer::models::{BiFormerConfig, MODEL_NAMES};
+use biformer::models::{BiFormerConfig, MODEL_NAMES, VitConfig};
 use biformer::segmentation::*;
-use biformer::weights::{StateDict, StateTensor, keys_and_shapes, state_dict, write_safetensors};
+use biformer::weights::{
+    KeyStyle, StateDict, StateTensor, keys_and_shapes, state_dict, write_safetensors,
+};
 use burn::tensor::Device;
 
 use super::{CLASSES, config, disturbed, info};
@@ -80,15 +82,52 @@ fn files_give_back_what_was_saved() {
     for method in METHOD_NAMES {
         let path = folder.path().join(format!("{method}.safetensors"));
         let mut config = config(method);
-        config.backbone.n_win = 4; // which weights cannot tell
+        config.backbone = config.backbone.with_n_win(4); // which weights cannot tell
         let model = disturbed(config.init(&device));
         save_segmentor(&path, &model, &info(method)).expect("a file");
         let loaded = load_segmentor(&path, &Default::default(), &device).expect("a segmentor");
-        assert_eq!(loaded.model.backbone.config.n_win, 4);
+        assert_eq!(loaded.model.backbone.n_win(), 4);
         assert_eq!(loaded.info, info(method));
         assert_eq!(loaded.replaced_head, None);
-        let style = model.backbone.config.key_style();
+        let style = model.backbone.key_style();
         assert!(state_dict(&loaded.model, style) == state_dict(&model, style), "{method}");
+    }
+}
+
+/// Names say what weights cannot: windows, regions and positions for another grid.
+#[test]
+fn files_give_back_plain_vits() {
+    let device = Device::default();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("vit.safetensors");
+    for name in ["vit_tiny_window_conv", "vit_tiny_bra_global"] {
+        let mut vit = VitConfig::from_name(name).expect("a name");
+        (vit.grid, vit.pyramid_channels) = (3, 20);
+        let mut config = SegmentorConfig::upernet(vit).with_num_classes(CLASSES);
+        config.decode_head = DecodeHeadConfig::Uper(
+            UperHeadConfig { channels_in: [20; 4], channels: 12 },
+            FcnHeadConfig { channels_in: 20, channels: 8 },
+        );
+        config.backbone = config.backbone.with_n_win(5);
+        let model = disturbed(config.init(&device));
+        let info = SegmentorInfo { model: name.to_owned(), ..info("upernet") };
+        save_segmentor(&path, &model, &info).expect("a file");
+        let loaded = load_segmentor(&path, &Default::default(), &device).expect("a segmentor");
+        assert_eq!(loaded.info, info);
+        assert_eq!(format!("{:?}", loaded.config), format!("{config:?}"));
+        let weights = state_dict(&loaded.model, KeyStyle::Vit);
+        assert!(weights == state_dict(&model, KeyStyle::Vit), "{name}");
+        for key in ["pos_embed", "blocks.11.attn.proj.bias", "pyramid.to_stride_4.1.weight"] {
+            assert!(weights.contains_key(&format!("backbone.{key}")), "{key}");
+        }
+
+        // Without a name they could be several models.
+        write_safetensors(&path, &weights, &Default::default()).expect("a file");
+        let error = load_segmentor(&path, &Default::default(), &device).expect_err("no name");
+        assert!(error.to_string().contains("vit_tiny_window_global"), "{error}");
+        let options = LoadSegmentorOptions { model: Some(name.to_owned()), ..Default::default() };
+        let loaded = load_segmentor(&path, &options, &device).expect("a segmentor");
+        assert!(state_dict(&loaded.model, KeyStyle::Vit) == weights, "{name}");
     }
 }
 
@@ -99,7 +138,7 @@ fn checkpoints_of_mmsegmentation_are_read() {
     let folder = tempfile::tempdir().expect("a folder");
     for method in METHOD_NAMES {
         let model = config(method).init(&device);
-        let style = model.backbone.config.key_style();
+        let style = model.backbone.key_style();
         let keys = keys_and_shapes(&model, style);
         let numel = |shape: &[usize]| shape.iter().product::<usize>();
         let longest = keys.iter().map(|(_, shape)| numel(shape)).max().expect("weights");
@@ -136,7 +175,7 @@ fn weights_tell_what_they_are() {
     let folder = tempfile::tempdir().expect("a folder");
     for method in METHOD_NAMES {
         let model = disturbed(config(method).init(&device));
-        let style = model.backbone.config.key_style();
+        let style = model.backbone.key_style();
         let weights = state_dict(&model, style);
         let path = folder.path().join("weights.safetensors");
         write_safetensors(&path, &weights, &Default::default()).expect("a file");
@@ -161,7 +200,7 @@ fn files_that_do_not_fit_are_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("segmentor.safetensors");
     let model = config("semantic_fpn").init(&device);
-    let weights = state_dict(&model, model.backbone.config.key_style());
+    let weights = state_dict(&model, model.backbone.key_style());
     let error_of = |change: &dyn Fn(&mut StateDict)| {
         let mut weights = weights.clone();
         change(&mut weights);
@@ -226,6 +265,6 @@ fn a_backbone_begins_with_the_weights_of_a_classifier() {
 #[should_panic(expected = "has given up its plain weights")]
 fn a_neck_prepared_for_inference_cannot_be_saved() {
     let model = config("semantic_fpn").init(&Device::default());
-    let style = model.backbone.config.key_style();
+    let style = model.backbone.key_style();
     state_dict(&model.neck.expect("a neck").for_inference(Precision::F32), style);
 }

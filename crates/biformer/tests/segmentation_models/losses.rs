@@ -65,7 +65,7 @@ fn gradients_are_slopes() {
     let x = Tensor::<4>::from_data(pixels, &device);
     for method in METHOD_NAMES {
         let model = without_dropout(disturbed(config(method).init(&device)));
-        let style = model.backbone.config.key_style();
+        let style = model.backbone.key_style();
         let loss = |model: &Segmentor| {
             let labels = labels(&classes, [2, SIDE, SIDE], &device);
             segmentation_losses(model.forward_train(x.clone()), labels).loss

@@ -2,7 +2,7 @@
 
 use biformer::analysis::segmentor_costs;
 use biformer::layers::ChannelDropout;
-use biformer::models::MODEL_NAMES;
+use biformer::models::{MODEL_NAMES, VIT_NAMES};
 use biformer::segmentation::*;
 use biformer::weights::keys_and_shapes;
 use burn::module::Module;
@@ -33,11 +33,11 @@ fn logits_have_stride_4_at_any_size() {
 /// convolutions a number is known: that of UPerNet's last, 9 · 2048 · 512 at 128².
 #[test]
 fn the_analysis_sees_every_parameter() {
-    for name in MODEL_NAMES {
+    for name in MODEL_NAMES.into_iter().chain(VIT_NAMES) {
         for method in METHOD_NAMES {
             let model =
                 SegmentorConfig::from_names(name, method).expect("known").init(&Device::default());
-            let keys = keys_and_shapes(&model, model.backbone.config.key_style());
+            let keys = keys_and_shapes(&model, model.backbone.key_style());
             let trained = keys.iter().filter(|(key, _)| !key.contains("running_"));
             let in_file: usize = trained.map(|(_, shape)| shape.iter().product::<usize>()).sum();
             let costs = segmentor_costs(&model, [512, 512]);

@@ -60,7 +60,7 @@ fn number(seed: usize, i: usize) -> f32 {
 /// Weights that keep the size of numbers, the same in each run and not those of the start, where norms
 /// are the identity.
 fn disturbed(model: Segmentor) -> Segmentor {
-    let style = model.backbone.config.key_style();
+    let style = model.backbone.key_style();
     let mut weights = state_dict(&model, style);
     for (seed, (key, tensor)) in weights.iter_mut().enumerate() {
         let fan_in: usize = tensor.shape[1..].iter().product();

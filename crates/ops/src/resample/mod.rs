@@ -35,6 +35,21 @@ impl Taps {
         Self::new(old, new, sum)
     }
 
+    /// Cubic convolution (Keys, 1981) between the centres of tokens, the first and the last one continued
+    /// (PyTorch's `bicubic` with `align_corners=False` and without antialiasing).
+    pub fn cubic(old: usize, new: usize) -> Self {
+        let sum = |i: usize| {
+            let place = (i as f64 + 0.5) * old as f64 / new as f64 - 0.5;
+            let tap = |offset: i64| {
+                let token = place.floor() as i64 + offset;
+                let weight = cubic_kernel(place - token as f64) as f32;
+                (token.clamp(0, old as i64 - 1) as usize, weight)
+            };
+            [-1, 0, 1, 2].map(tap).into()
+        };
+        Self::new(old, new, sum)
+    }
+
     /// Copies: token i of n is the old one at ⌊i · old / n⌋ (PyTorch's `nearest`).
     pub fn nearest(old: usize, new: usize) -> Self {
         Self::new(old, new, |i| vec![(i * old / new, 1.0)])
@@ -62,6 +77,16 @@ impl Taps {
             sum.iter().for_each(|&(old, weight)| sums[old].push((new, weight)));
         }
         Self { old: self.sums.len(), sums }
+    }
+}
+
+/// Weight of a token at this distance, with PyTorch's parameter a = −0.75.
+fn cubic_kernel(distance: f64) -> f64 {
+    const A: f64 = -0.75;
+    let x = distance.abs();
+    match x <= 1.0 {
+        true => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+        false => ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Maps of another size.
 
 use biformer_ops::{Taps, resample, resample_reference};
+use burn::tensor::{Device, Tensor};
 
 use crate::{SUMS, assert_close, random};
 
@@ -21,6 +22,7 @@ fn resampling_has_outputs_and_gradients_of_its_definition() {
         let [_, height, width, _] = shape;
         for (kind, taps) in [
             ("linear", Taps::linear as fn(usize, usize) -> Taps),
+            ("cubic", Taps::cubic),
             ("nearest", Taps::nearest),
             ("means", Taps::means),
         ] {
@@ -44,6 +46,17 @@ fn resampling_has_outputs_and_gradients_of_its_definition() {
             assert_close(&what, without_gradients, found, 0.0);
         }
     }
+}
+
+/// From 2 tokens to 4 places lie a quarter of a token beside one; with a = −0.75 its four neighbours have
+/// (−27, 225, 67, −9) / 256, and what lies beyond the map is its border.
+#[test]
+fn cubic_weights_are_those_of_pytorch() {
+    let x = Tensor::<4>::from_data([[[[0.0], [256.0]]]], &Device::default());
+    let found = resample(x, Taps::cubic(1, 1), Taps::cubic(2, 4)).into_data_as::<f32>();
+    let found: Vec<f32> = found.try_into_vec().expect("float32");
+    // Exact: multiples of 1/256, all below 2²⁴.
+    assert_eq!(found, [-27.0, 67.0 - 9.0, 225.0 - 27.0, 225.0 + 67.0 - 9.0]);
 }
 
 #[test]

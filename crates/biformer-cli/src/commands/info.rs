@@ -284,21 +284,22 @@ fn print_regions(
                 writeln!(out, "  {rows} × {cols} windows: {keys} keys a query")?;
             }
             Attention::Stl(attention) => {
-                writeln!(out, "  {:.0} keys a query", mean_keys(attention, size))?;
+                let keys = mean_keys(attention, size, model.backbone.config.embed_dims[i]);
+                writeln!(out, "  {keys:.0} keys a query")?;
             }
         }
     }
     Ok(())
 }
 
-/// Keys that a query is compared with, at all levels together.
-fn mean_keys(attention: &StlAttention, [height, width]: [usize; 2]) -> f64 {
-    let pairs = |part: &(_, Part)| match part.1 {
-        Part::Attention { pairs, .. } => pairs,
+/// Keys that a head compares a query with, at all levels together.
+fn mean_keys(attention: &StlAttention, [height, width]: [usize; 2], channels: usize) -> f64 {
+    let products = |part: &(_, Part)| match part.1 {
+        Part::Attention { pairs, dim, .. } => pairs * dim,
         _ => 0,
     };
-    let pairs: usize = attention.parts([height, width]).iter().map(pairs).sum();
-    pairs as f64 / (height * width) as f64
+    let products: usize = attention.parts([height, width]).iter().map(products).sum();
+    products as f64 / (height * width * channels) as f64
 }
 
 fn print_weights(out: &mut impl Write) -> io::Result<()> {

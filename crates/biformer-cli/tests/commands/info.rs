@@ -50,6 +50,29 @@ fn layers_and_regions_are_counted() {
 }
 
 #[test]
+fn attentions_of_table_5_are_counted() {
+    let folder = Folder::empty();
+    let rows = folder.run("info --format json").expect_code(0).stdout;
+    let rows: Vec<Value> = serde_json::from_str(&rows).expect("JSON");
+    let row = |model: &str| rows.iter().find(|row| row["model"] == model).expect("a row");
+    assert_eq!(row("swin_tiny")["params"], 28_288_354);
+    assert_eq!(row("stl_cross_shaped")["paper_top1"], 82.2);
+    assert_eq!(row("stl_cross_shaped")["paper_params_m"], Value::Null);
+    assert!(row("stl_quad_tree")["paper_top1"].is_null());
+    let keys = |model: &str| folder.run(&format!("info {model}")).expect_code(0).stdout;
+    // Row and column, once the token itself.
+    let table = keys("stl_criss_cross");
+    assert!(table.contains("56 × 56 tokens  111 keys a query"), "{table}");
+    // A stripe of 1 × 56 tokens, in either direction.
+    let table = keys("stl_cross_shaped");
+    assert!(table.contains("56 × 56 tokens  56 keys a query"), "{table}");
+    let table = keys("stl_shifted_window");
+    assert_eq!(table.matches("  49 keys a query").count(), 4, "{table}");
+    folder.fails("info stl_full --complexity", 2, &["models", "stl_full", "bi-level routing"]);
+    folder.fails("info stl_linear", 2, &["stl_linear", "stl_full"]);
+}
+
+#[test]
 fn table_6_is_a_walk_to_biformer_s() {
     let folder = Folder::empty();
     let rows = folder.run("info --table6 --format json").expect_code(0).stdout;

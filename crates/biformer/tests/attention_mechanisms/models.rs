@@ -5,6 +5,7 @@ use biformer::attention::{STL_NAMES, StlMechanism};
 use biformer::classification::{ImageClassifier, ImageClassifierConfig};
 use biformer::layers::{PatchEmbed, PatchEmbedConfig, PatchEmbedKind, SwinMerging};
 use biformer::models::{BiFormerConfig, MODEL_NAMES};
+use biformer::train::is_decayed;
 use biformer::weights::{
     KeyStyle, StateDict, StateTensor, keys_and_shapes, load_state_dict, read_state_dict,
     state_dict, write_safetensors,
@@ -118,6 +119,18 @@ fn names_are_microsofts() {
     }
     // 3 of the stem and 3 of each merging, 13 of each of 8 blocks, norm and head.
     assert_eq!(keys.len(), 4 + 3 * 3 + 13 * 8 + 4);
+}
+
+/// As in Swin's recipe; weights of linear layers and convolutions are.
+#[test]
+fn tables_of_relative_positions_are_not_decayed() {
+    for config in all() {
+        let model = config.init(&Device::default());
+        for (key, shape) in keys_and_shapes(&model, config.key_style()) {
+            let is_weight = key.ends_with("weight") && shape.len() > 1;
+            assert_eq!(is_decayed(&key, &shape), is_weight, "{key}");
+        }
+    }
 }
 
 /// Microsoft's order: x[0::2, 0::2], x[1::2, 0::2], x[0::2, 1::2], x[1::2, 1::2]; zeros where a row or column lacks.

@@ -3,8 +3,9 @@
 //!
 //! A guided tour, from the bottom up:
 //!
-//! - [`attention`]: bi-level routing attention as a module, and the attention to all tokens of
-//!   stage 4. The operators below it are in the crate `biformer_ops`.
+//! - [`attention`]: bi-level routing attention as a module, the attention to all tokens of
+//!   stage 4, and those that the paper compares with. The operators below it are in the crate
+//!   `biformer_ops`.
 //! - [`layers`]: patch embedding, perceptron, stochastic depth.
 //! - [`models`]: the backbone in all its variants; pictures in, the maps C2–C5 out.
 //! - [`weights`]: official checkpoints and our own files, strict both ways.

@@ -4,7 +4,7 @@ use std::io::{self, Write, stdout};
 
 use biformer::Error;
 use biformer::analysis::{LayerCost, classifier_costs, map_sizes, optimal_n_win};
-use biformer::attention::{Attention, BraConfig};
+use biformer::attention::{Attention, BraConfig, Part, StlAttention};
 use biformer::classification::{ImageClassifier, ImageClassifierConfig, PRETRAINED, Pretrained};
 use biformer::models::{BiFormerConfig, MODEL_NAMES};
 use serde::Serialize;
@@ -15,23 +15,33 @@ use crate::args::{Format, InfoArgs};
 use crate::device;
 
 /// Parameters in millions, multiply-accumulates in billions at 224², top-1 on ImageNet-1K.
-pub(super) type Paper = (f64, Option<f64>, Option<f64>);
+pub(super) type Paper = (Option<f64>, Option<f64>, Option<f64>);
 
-/// Table 1 of the paper; STL from its ablation (Table 5), the last two from Table 6.
-const PAPER: [(&str, Paper); 7] = [
-    ("biformer_tiny", (13.1, Some(2.2), Some(81.4))),
-    ("biformer_small", (25.5, Some(4.5), Some(83.8))),
-    ("biformer_base", (56.8, Some(9.8), Some(84.3))),
-    ("biformer_stl", (28.4, Some(4.6), Some(82.7))),
-    ("biformer_stl_nchw", (28.4, Some(4.6), None)),
-    ("biformer_stl_overlapped", (31.0, Some(4.9), Some(82.8))),
-    ("biformer_small_no_pos", (25.0, Some(4.5), Some(83.5))),
+/// Table 1 of the paper; STL from its ablation (Table 5), two from Table 6; Swin-T from its own paper; the others
+/// from Table 5, which gives their top-1 alone.
+const PAPER: [(&str, Paper); 16] = [
+    ("biformer_tiny", (Some(13.1), Some(2.2), Some(81.4))),
+    ("biformer_small", (Some(25.5), Some(4.5), Some(83.8))),
+    ("biformer_base", (Some(56.8), Some(9.8), Some(84.3))),
+    ("biformer_stl", (Some(28.4), Some(4.6), Some(82.7))),
+    ("biformer_stl_nchw", (Some(28.4), Some(4.6), None)),
+    ("biformer_stl_overlapped", (Some(31.0), Some(4.9), Some(82.8))),
+    ("biformer_small_no_pos", (Some(25.0), Some(4.5), Some(83.5))),
+    ("swin_tiny", (Some(28.3), Some(4.5), Some(81.3))),
+    ("stl_sliding_window", (None, None, Some(81.4))),
+    ("stl_shifted_window", (None, None, Some(81.3))),
+    ("stl_spatially_separable", (None, None, Some(81.5))),
+    ("stl_sequential_axial", (None, None, Some(81.5))),
+    ("stl_criss_cross", (None, None, Some(81.7))),
+    ("stl_cross_shaped", (None, None, Some(82.2))),
+    ("stl_deformable", (None, None, Some(82.0))),
+    ("stl_block_grid", (None, None, Some(81.8))),
 ];
 
 /// With token labeling: the starred models of §4.1, and the last row of Table 6.
 const PAPER_TOKEN_LABELING: [(&str, Paper); 2] = [
-    ("biformer_small", (29.0, Some(4.9), Some(84.3))),
-    ("biformer_base", (58.0, None, Some(85.4))),
+    ("biformer_small", (Some(29.0), Some(4.9), Some(84.3))),
+    ("biformer_base", (Some(58.0), None, Some(85.4))),
 ];
 
 /// Pixels a side that can be counted.
@@ -159,7 +169,7 @@ fn row(counted: &Counted, args: &InfoArgs) -> Row {
         img_size: size(args.img_size()),
         params,
         gmacs,
-        paper_params_m: paper.map(|(params, ..)| params),
+        paper_params_m: paper.and_then(|(params, ..)| params),
         paper_gmacs: paper.and_then(|(_, gmacs, _)| gmacs),
         paper_top1: paper.and_then(|(.., top1)| top1),
     }
@@ -284,9 +294,23 @@ fn print_regions(
                 let (rows, cols, keys) = (grid.rows, grid.cols, grid.tokens());
                 writeln!(out, "  {rows} × {cols} windows: {keys} keys a query")?;
             }
+            Attention::Stl(attention) => {
+                let keys = mean_keys(attention, size, model.backbone.config.embed_dims[i]);
+                writeln!(out, "  {keys:.0} keys a query")?;
+            }
         }
     }
     Ok(())
+}
+
+/// Keys that a head compares a query with, at all levels together.
+fn mean_keys(attention: &StlAttention, [height, width]: [usize; 2], channels: usize) -> f64 {
+    let products = |part: &(_, Part)| match part.1 {
+        Part::Attention { pairs, dim, .. } => pairs * dim,
+        _ => 0,
+    };
+    let products: usize = attention.parts([height, width]).iter().map(products).sum();
+    products as f64 / (height * width * channels) as f64
 }
 
 fn print_weights(out: &mut impl Write) -> io::Result<()> {

@@ -48,6 +48,11 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
         }
     };
     let mut config = BiFormerConfig::from_name(name)?;
+    if config.mechanism.is_some() {
+        let reason =
+            format!("--complexity takes one with bi-level routing attention, got `{name}`");
+        return Err(Error::option("models", reason).into());
+    }
     set_regions(&mut config, args);
     let index = usize::from(*stage) - 1;
     let stride = 4 << index;

@@ -77,7 +77,7 @@ fn parts_of_segmentors_are_counted() {
     let last = "\"linear on biformer_tiny, 150 classes\",decode_head.conv_seg,linear,144150,";
     assert!(layers.contains(last), "{layers}"); // 150 · (960 + 1)
     let sum = info("--method linear --format csv");
-    assert_eq!(sum.lines().count(), 1 + 9 * 3, "{sum}");
+    assert_eq!(sum.lines().count(), 1 + 20 * 3, "{sum}");
 
     folder.fails("info --method deeplab", 2, &["deeplab", "semantic_fpn, upernet, linear"]);
     folder.fails("info --method linear --topk 1,1,1", 2, &["topk", "for classifiers"]);
@@ -85,6 +85,29 @@ fn parts_of_segmentors_are_counted() {
     folder.fails("info nowhere.safetensors", 1, &["nowhere.safetensors"]);
     let built_in = "info biformer_pico.cifar10";
     folder.fails(built_in, 2, &["checkpoint", "built in are classifiers'"]);
+}
+
+#[test]
+fn attentions_of_table_5_are_counted() {
+    let folder = Folder::empty();
+    let rows = folder.run("info --format json").expect_code(0).stdout;
+    let rows: Vec<Value> = serde_json::from_str(&rows).expect("JSON");
+    let row = |model: &str| rows.iter().find(|row| row["model"] == model).expect("a row");
+    assert_eq!(row("swin_tiny")["params"], 28_288_354);
+    assert_eq!(row("stl_cross_shaped")["paper_top1"], 82.2);
+    assert_eq!(row("stl_cross_shaped")["paper_params_m"], Value::Null);
+    assert!(row("stl_quad_tree")["paper_top1"].is_null());
+    let keys = |model: &str| folder.run(&format!("info {model}")).expect_code(0).stdout;
+    // Row and column, once the token itself.
+    let table = keys("stl_criss_cross");
+    assert!(table.contains("56 × 56 tokens  111 keys a query"), "{table}");
+    // A stripe of 1 × 56 tokens, in either direction.
+    let table = keys("stl_cross_shaped");
+    assert!(table.contains("56 × 56 tokens  56 keys a query"), "{table}");
+    let table = keys("stl_shifted_window");
+    assert_eq!(table.matches("  49 keys a query").count(), 4, "{table}");
+    folder.fails("info stl_full --complexity", 2, &["models", "stl_full", "bi-level routing"]);
+    folder.fails("info stl_linear", 2, &["stl_linear", "stl_full"]);
 }
 
 #[test]

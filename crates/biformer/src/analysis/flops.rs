@@ -14,12 +14,13 @@ use burn::nn::{BatchNorm, conv::Conv2d};
 
 use crate::Precision;
 use crate::attention::{
-    Attention, BiLevelRoutingAttention, FullAttention, RegionRule, WindowAttention,
+    Attention, BiLevelRoutingAttention, FullAttention, Part, RegionRule, StlAttention,
+    WindowAttention,
 };
 use crate::classification::{ClassBlock, ImageClassifier};
 use crate::layers::{
-    ConvModule, DepthwiseConv, Fpn, LayerNorm, Linear, Merging, OverlappedMerging, OverlappedStem,
-    PatchEmbed, Stem,
+    ConvModule, DepthwiseConv, Fpn, HeadNorm, LayerNorm, Linear, Merging, OverlappedMerging,
+    OverlappedStem, PatchEmbed, Stem, SwinMerging, SwinStem,
 };
 use crate::models::{Backbone, BiFormer, Block};
 use crate::segmentation::{
@@ -55,8 +56,13 @@ impl LayerCost {
 pub fn classifier_costs(model: &ImageClassifier, size: [usize; 2]) -> Vec<LayerCost> {
     let mut counter = Counter::default();
     let [height, width] = counter.backbone(&model.backbone, size);
-    counter.batch_norm("norm", &model.norm, height * width);
-    counter.moves(2 * model.norm.gamma.lazy_shape().num_elements() * height * width);
+    match &model.norm {
+        HeadNorm::Batch(norm) => {
+            counter.batch_norm("norm", norm, height * width);
+            counter.moves(2 * norm.gamma.lazy_shape().num_elements() * height * width);
+        }
+        HeadNorm::Layer(norm) => counter.layer_norm("norm", norm, height * width, false),
+    }
     for (i, block) in model.post_network.iter().enumerate() {
         counter.class_block(&format!("post_network.{i}"), block, height * width);
     }
@@ -161,7 +167,7 @@ impl Counter {
         }
         let fused = match &block.attn {
             Attention::Bra(attention) => !attention.config.grid(height, width).is_padded(),
-            Attention::Full(_) => false,
+            Attention::Full(_) | Attention::Stl(_) => false,
             Attention::Window(_) => true,
         };
         self.layer_norm(&name("norm1"), &block.norm1, height * width, fused);
@@ -169,6 +175,7 @@ impl Counter {
             Attention::Bra(attention) => self.bra(&name("attn"), attention, size),
             Attention::Full(attention) => self.full(&name("attn"), attention, size),
             Attention::Window(attention) => self.window(&name("attn"), attention, size),
+            Attention::Stl(attention) => self.stl(&name("attn"), attention, size),
         }
         let residual = block.norm1.gamma.lazy_shape().num_elements() * height * width;
         self.moves(residual);
@@ -205,6 +212,18 @@ impl Counter {
                 self.batch_norm(&part("norm"), norm, area(size));
                 let end = output(size, conv);
                 self.conv(&part("conv"), conv, [area(size), area(end)]);
+                end
+            }
+            PatchEmbed::SwinStem(SwinStem { proj, norm }) => {
+                let end = size.map(|side| side.div_ceil(4));
+                self.conv(&part("proj"), proj, [area(size), area(end)]);
+                self.layer_norm(&part("norm"), norm, area(end), false);
+                end
+            }
+            PatchEmbed::SwinMerging(SwinMerging { norm, reduction }) => {
+                let end = size.map(|side| side.div_ceil(2));
+                self.layer_norm(&part("norm"), norm, area(end), false);
+                self.linear(&part("reduction"), reduction, area(end));
                 end
             }
         }
@@ -263,6 +282,27 @@ impl Counter {
         let macs = 2 * padded * grid.tokens() * dim;
         self.product(&part("attention"), Class::RoutedAttention, macs, 4 * padded * dim);
         self.linear(&part("output"), &attention.output, tokens);
+    }
+
+    /// Whatever it is made of.
+    fn stl(&mut self, name: &str, attention: &StlAttention, size: [usize; 2]) {
+        for (part, what) in attention.parts(size) {
+            let name = format!("{name}.{part}");
+            match what {
+                Part::Linear(linear, tokens) => self.linear(&name, linear, tokens),
+                Part::Conv(conv, tokens) => self.conv(&name, conv, tokens),
+                Part::DepthwiseConv(conv, tokens) => self.depthwise(&name, conv, tokens),
+                Part::LayerNorm(norm, tokens) => self.layer_norm(&name, norm, tokens, false),
+                Part::GroupNorm(norm, tokens) => {
+                    let map = norm.num_channels * tokens;
+                    self.push(&name, Class::Other, norm.num_params(), 5 * map, 2 * map);
+                }
+                Part::Parameters(params) => self.push(&name, Class::Other, params, 0, 0),
+                Part::Attention { pairs, tokens, dim } => {
+                    self.product(&name, Class::Other, 2 * pairs * dim, 4 * tokens * dim);
+                }
+            }
+        }
     }
 
     /// All tokens are looked at, but only the class token looks and goes through the perceptron.

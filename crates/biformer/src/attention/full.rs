@@ -5,6 +5,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use super::block_attention::{BlockAttention, BlockPlace, Part};
 use super::{AttentionTrace, bra::LCE_KERNEL};
 use crate::layers::{DepthwiseConv, LayerNorm, Linear};
 
@@ -134,6 +135,35 @@ impl FullAttention {
             (Some(lce), Lepe::Value) => lce.forward_add(value, attended),
         };
         self.output.forward_fused(enhanced, LinearFusion { residual, ..Default::default() })
+    }
+}
+
+/// In every block of the Swin layout, as far as one can pay for it: the upper bound of Table 5.
+impl BlockAttention for FullAttention {
+    fn new(place: &BlockPlace, device: &Device) -> Self {
+        let config = FullAttentionConfig::new(place.dim).with_num_heads(place.num_heads);
+        config.with_lepe(Lepe::None).with_qkv_bias(true).init(device)
+    }
+
+    fn num_heads(&self) -> usize {
+        self.config.num_heads
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        FullAttention::forward(self, x)
+    }
+
+    fn for_inference(self, precision: Precision) -> Self {
+        FullAttention::for_inference(self, precision)
+    }
+
+    fn parts(&self, [height, width]: [usize; 2]) -> Vec<(&'static str, Part<'_>)> {
+        let (tokens, dim) = (height * width, self.config.dim);
+        let mut parts = vec![("qkv", Part::Linear(&self.qkv, tokens))];
+        parts.extend(self.lce.as_ref().map(|lce| ("lce", Part::DepthwiseConv(lce, tokens))));
+        parts.push(("attention", Part::Attention { pairs: tokens * tokens, tokens, dim }));
+        parts.push(("output", Part::Linear(&self.output, tokens)));
+        parts
     }
 }
 

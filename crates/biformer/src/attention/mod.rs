@@ -1,11 +1,44 @@
 //! What a block can hold as attention: channels-last maps in, channels-last maps out.
 
+mod biased_attention;
+mod bilinear_sampling;
+mod block_attention;
+mod block_grid;
 mod bra;
+mod cells;
+mod criss_cross;
+mod cross_shaped;
+mod deformable;
 mod full;
+mod quad_tree;
+mod relative_position;
+mod sequential_axial;
+mod shifted_window;
+mod sliding_window;
+mod spatially_separable;
+mod stl;
 mod window;
+mod within_regions;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/add-a-mechanism.md")]
+mod add_a_mechanism {}
+
+pub use block_attention::{BlockAttention, BlockPlace, Part};
+pub use block_grid::{BlockGridAttention, BlockGridConfig, Partition};
 pub use bra::{BiLevelRoutingAttention, BraConfig, RegionRule};
+pub use criss_cross::{CrissCrossAttention, CrissCrossConfig};
+pub use cross_shaped::{CrossShapedAttention, CrossShapedConfig};
+pub use deformable::{DatAttention, DeformableAttention, DeformableConfig, OffsetNetwork};
 pub use full::{FullAttention, FullAttentionConfig, Lepe};
+pub use quad_tree::{QuadTreeAttention, QuadTreeConfig, ValueBranch};
+pub use sequential_axial::{AxialAttention, AxialAttentionConfig, Axis};
+pub use shifted_window::{ShiftedWindowAttention, ShiftedWindowConfig};
+pub use sliding_window::{SlidingWindowAttention, SlidingWindowConfig};
+pub use spatially_separable::{
+    GlobalSubSampledAttention, GlobalSubSampledConfig, SpatiallySeparableAttention, SubSampling,
+};
+pub use stl::{STL_NAMES, StlAttention, StlAttentionConfig, StlMechanism};
 pub use window::{WindowAttention, WindowAttentionConfig};
 
 use std::ops::Range;
@@ -26,10 +59,13 @@ pub enum AttentionConfig {
     Full(FullAttentionConfig),
     /// Attention within windows.
     Window(WindowAttentionConfig),
+    /// One of those that the paper compares with.
+    Stl(StlAttentionConfig),
 }
 
 /// The attention of one block.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // some tens of them in a model
 pub enum Attention {
     /// Bi-level routing attention (stages 1 to 3).
     Bra(BiLevelRoutingAttention),
@@ -37,6 +73,8 @@ pub enum Attention {
     Full(FullAttention),
     /// Attention within windows (plain ViTs).
     Window(WindowAttention),
+    /// One of those that the paper compares with.
+    Stl(StlAttention),
 }
 
 /// What one attention did, for explanation and parity.
@@ -101,6 +139,7 @@ impl AttentionConfig {
             Self::Bra(config) => Attention::Bra(config.init(device)),
             Self::Full(config) => Attention::Full(config.init(device)),
             Self::Window(config) => Attention::Window(config.init(device)),
+            Self::Stl(config) => Attention::Stl(config.init(device)),
         }
     }
 }
@@ -112,6 +151,7 @@ impl Attention {
             Self::Bra(attention) => attention.config.num_heads,
             Self::Full(attention) => attention.config.num_heads,
             Self::Window(attention) => attention.config.num_heads,
+            Self::Stl(attention) => attention.num_heads(),
         }
     }
 
@@ -123,6 +163,7 @@ impl Attention {
             Self::Bra(attention) => attention.forward(x),
             Self::Full(attention) => attention.forward(x),
             Self::Window(attention) => attention.forward(x),
+            Self::Stl(attention) => attention.forward(x),
         }
     }
 
@@ -137,6 +178,10 @@ impl Attention {
             Self::Bra(attention) => attention.forward_fused(x, norm, residual),
             Self::Full(attention) => attention.forward_fused(x, norm, residual),
             Self::Window(attention) => attention.forward_fused(x, norm, residual),
+            Self::Stl(attention) => {
+                let x = attention.forward(norm.map_or(x.clone(), |norm| norm.forward(x)));
+                residual.map_or(x.clone(), |residual| residual + x)
+            }
         }
     }
 
@@ -146,15 +191,23 @@ impl Attention {
             Self::Bra(attention) => Self::Bra(attention.for_inference(precision)),
             Self::Full(attention) => Self::Full(attention.for_inference(precision)),
             Self::Window(attention) => Self::Window(attention.for_inference(precision)),
+            Self::Stl(attention) => Self::Stl(attention.for_inference(precision)),
         }
     }
 
     /// [`Attention::forward`] with routing, queries and keys.
+    ///
+    /// # Panics
+    /// If it is one of Table 5, which keep no trace; see
+    /// [`BiFormerConfig::is_traceable`](crate::models::BiFormerConfig::is_traceable).
     pub fn forward_traced(&self, x: Tensor<4>) -> AttentionTrace {
         match self {
             Self::Bra(attention) => attention.forward_traced(x),
             Self::Full(attention) => attention.forward_traced(x),
             Self::Window(attention) => attention.forward_traced(x),
+            Self::Stl(_) => {
+                panic!("forward_traced: got: an attention of Table 5, expected: BRA or full")
+            }
         }
     }
 }

@@ -5,8 +5,9 @@ use biformer_ops::{
 };
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 
+use super::within_regions::own_regions;
 use super::{AttentionTrace, Routing};
 use crate::layers::{LayerNorm, Linear};
 
@@ -107,9 +108,7 @@ impl WindowAttention {
     fn routing(&self, x: &Tensor<4>) -> Routing {
         let [batch, height, width, _] = x.dims();
         let grid = self.config.grid(height, width);
-        let windows = Tensor::<1, Int>::arange(0..grid.regions() as i64, &x.device());
-        let windows = windows.reshape([1, grid.regions(), 1]);
-        Routing { grid, region_graph: windows.repeat_dim(0, batch) } // [batch, windows, 1]
+        Routing { grid, region_graph: own_regions(&grid, batch, &x.device()) }
     }
 
     fn attend(&self, [query, key, value]: [Tensor<4>; 3], routing: &Routing) -> Tensor<4> {

@@ -1,15 +1,14 @@
-//! Backbone, batch norm, mean over the map, linear head; with token labeling also class attention
+//! Backbone, norm, mean over the map, linear head; with token labeling also class attention
 //! and a head for each token.
 
 use biformer_ops::Precision;
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::ClassBlock;
 use crate::Result;
-use crate::layers::{Linear, batch_norm};
+use crate::layers::{HeadNorm, LayerNorm, Linear, PatchEmbedKind};
 use crate::models::{BiFormer, BiFormerConfig};
 
 /// Weight of the best token at test time (official code of token labeling).
@@ -36,8 +35,8 @@ pub struct ImageClassifierConfig {
 pub struct ImageClassifier {
     /// What features come from.
     pub backbone: BiFormer,
-    /// Batch norm before the mean over the map.
-    pub norm: BatchNorm,
+    /// Before the mean over the map.
+    pub norm: HeadNorm,
     /// From features to logits.
     pub head: Linear,
     /// Blocks of class attention; the class token begins as the mean over the map.
@@ -63,9 +62,18 @@ impl ImageClassifierConfig {
     pub fn init(&self, device: &Device) -> ImageClassifier {
         let [.., dim] = self.backbone.embed_dims;
         let head = || Linear::new(dim, self.num_classes, true, device);
+        let norm = match self.backbone.patch_embed {
+            PatchEmbedKind::Swin => {
+                let epsilon = self.backbone.norm_epsilon();
+                HeadNorm::Layer(LayerNorm::new(dim, device).with_epsilon(epsilon))
+            }
+            PatchEmbedKind::Overlapped | PatchEmbedKind::NonOverlapped => {
+                HeadNorm::batch(dim, device)
+            }
+        };
         ImageClassifier {
             backbone: self.backbone.init(device),
-            norm: BatchNormConfig::new(dim).init(device),
+            norm,
             head: head(),
             post_network: (0..self.class_blocks).map(|_| ClassBlock::new(dim, device)).collect(),
             aux_head: self.aux_head.then(head),
@@ -89,7 +97,7 @@ impl ImageClassifier {
     /// - c5: `[batch, height, width, channels]`
     /// - output: logits, `[batch, num_classes]`
     pub fn classify(&self, c5: Tensor<4>) -> Tensor<2> {
-        let tokens = batch_norm(&self.norm, c5);
+        let tokens = self.norm.forward(c5);
         let logits = self.class_logits(tokens.clone());
         match &self.aux_head {
             Some(head) => logits + greatest(head.forward(tokens)) * TOKEN_WEIGHT,
@@ -104,7 +112,7 @@ impl ImageClassifier {
     /// - c5: `[batch, height, width, channels]`
     /// - outputs: `[batch, num_classes]`, `[batch, height, width, num_classes]`
     pub fn classify_tokens(&self, c5: Tensor<4>) -> (Tensor<2>, Tensor<4>) {
-        let tokens = batch_norm(&self.norm, c5);
+        let tokens = self.norm.forward(c5);
         let head = self.aux_head.as_ref().unwrap_or(&self.head);
         (self.class_logits(tokens.clone()), head.forward(tokens))
     }

@@ -9,6 +9,7 @@ mod convolution;
 mod depthwise_conv;
 mod drop_path;
 mod fpn;
+mod head_norm;
 mod layer_norm;
 mod linear;
 mod mlp;
@@ -29,11 +30,14 @@ pub use depthwise_conv::DepthwiseConv;
 pub use drop_path::{DropPath, drop_path_rates};
 pub(crate) use fpn::add_top_down;
 pub use fpn::{CoarserLevels, Fpn, FpnConfig};
+pub use head_norm::HeadNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::{Mlp, MlpConfig};
+pub(crate) use patch_embed::SWIN_EPSILON;
 pub use patch_embed::{
     Merging, OverlappedMerging, OverlappedStem, PatchEmbed, PatchEmbedConfig, PatchEmbedKind, Stem,
+    SwinMerging, SwinStem,
 };
 pub use patch_projection::PatchProjection;
 pub use resize::{

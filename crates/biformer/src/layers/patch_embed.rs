@@ -1,6 +1,6 @@
 //! The convolutions in front of the four stages: stem (stride 4) and patch merging (stride 2).
 
-use biformer_ops::{Precision, gelu};
+use biformer_ops::{Precision, RegionGrid, gelu};
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{
@@ -9,8 +9,11 @@ use burn::nn::{
 };
 use burn::tensor::{Device, Tensor};
 
-use super::batch_norm;
 use super::convolution::{FoldedConv, convolve};
+use super::{LayerNorm, Linear, batch_norm};
+
+/// PyTorch's own, which Swin has in all layer norms.
+pub(crate) const SWIN_EPSILON: f64 = 1e-5;
 
 /// How patches are embedded.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -21,6 +24,9 @@ pub enum PatchEmbedKind {
     /// A 4 × 4 convolution of stride 4 then batch norm as stem; batch norm then a 2 × 2
     /// convolution of stride 2 as merging (the Swin layout, STL).
     NonOverlapped,
+    /// The same with layer norm in place of batch norm, as Swin itself has it; in the merging the norm is over
+    /// the channels of all four tokens, and the convolution has no bias.
+    Swin,
 }
 
 /// Configuration of [`PatchEmbed`].
@@ -48,6 +54,10 @@ pub enum PatchEmbed {
     Stem(Stem),
     /// Merging of the Swin layout.
     Merging(Merging),
+    /// Stem of Swin.
+    SwinStem(SwinStem),
+    /// Merging of Swin.
+    SwinMerging(SwinMerging),
 }
 
 /// Two 3 × 3 convolutions of stride 2: stride 4 in all.
@@ -102,6 +112,24 @@ pub struct Merging {
     pub(crate) folded: Option<FoldedConv>,
 }
 
+/// One 4 × 4 convolution of stride 4, then layer norm.
+#[derive(Module, Debug)]
+pub struct SwinStem {
+    /// 4 × 4, stride 4.
+    pub proj: Conv2d,
+    /// After the convolution.
+    pub norm: LayerNorm,
+}
+
+/// Four tokens side by side, layer norm over all of their channels, then a linear layer.
+#[derive(Module, Debug)]
+pub struct SwinMerging {
+    /// Over four times the channels.
+    pub norm: LayerNorm,
+    /// Without bias.
+    pub reduction: Linear,
+}
+
 impl PatchEmbedConfig {
     /// The embedding with fresh weights.
     pub fn init(&self, device: &Device) -> PatchEmbed {
@@ -132,6 +160,14 @@ impl PatchEmbedConfig {
                 conv: patch_conv(channels_in, channels_out, 2, device),
                 folded: None,
             }),
+            (PatchEmbedKind::Swin, true) => PatchEmbed::SwinStem(SwinStem {
+                proj: patch_conv(channels_in, channels_out, 4, device),
+                norm: LayerNorm::new(channels_out, device).with_epsilon(SWIN_EPSILON),
+            }),
+            (PatchEmbedKind::Swin, false) => PatchEmbed::SwinMerging(SwinMerging {
+                norm: LayerNorm::new(4 * channels_in, device).with_epsilon(SWIN_EPSILON),
+                reduction: Linear::new(4 * channels_in, channels_out, false, device),
+            }),
         }
     }
 }
@@ -140,7 +176,7 @@ impl PatchEmbed {
     /// # Shapes
     /// - x: `[batch, height, width, channels_in]`
     /// - output: `[batch, height / stride, width / stride, channels_out]`, rounded up
-    ///   (overlapped) or down
+    ///   (overlapped, Swin) or down
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self {
             Self::OverlappedStem(OverlappedStem { folded: Some([conv1, conv2]), .. }) => {
@@ -156,6 +192,14 @@ impl PatchEmbed {
             Self::OverlappedMerging(OverlappedMerging { conv, norm, .. })
             | Self::Stem(Stem { conv, norm, .. }) => batch_norm(norm, convolve(conv, x)),
             Self::Merging(Merging { norm, conv, .. }) => convolve(conv, batch_norm(norm, x)),
+            Self::SwinStem(SwinStem { proj, norm }) => {
+                let [_, height, width, _] = x.dims();
+                let patches = RegionGrid::windows(height, width, 4);
+                norm.forward(convolve(proj, patches.pad(x)))
+            }
+            Self::SwinMerging(SwinMerging { norm, reduction }) => {
+                reduction.forward(norm.forward(side_by_side(x)))
+            }
         }
     }
 
@@ -175,9 +219,30 @@ impl PatchEmbed {
             Self::Merging(Merging { norm, conv, folded }) => {
                 *folded = Some(FoldedConv::after_norm(norm, conv, precision));
             }
+            Self::SwinStem(_) => {}
+            Self::SwinMerging(SwinMerging { norm, reduction }) => {
+                let reduction = reduction.clone().for_inference(precision);
+                self = Self::SwinMerging(SwinMerging { norm: norm.clone(), reduction });
+            }
         }
         self
     }
+}
+
+/// The four tokens of each cell of 2 × 2, down first as Swin has them. Zeros fill up the last cells.
+///
+/// # Shapes
+/// - x: `[batch, height, width, channels]`
+/// - output: `[batch, height / 2, width / 2, 4 * channels]`, rounded up
+fn side_by_side(x: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    let cells = RegionGrid::windows(height, width, 2);
+    let (rows, cols) = (cells.rows, cells.cols);
+    cells
+        .pad(x)
+        .reshape([batch, rows, 2, cols, 2, channels])
+        .permute([0, 1, 3, 4, 2, 5]) // [batch, rows, cols, across, down, channels]
+        .reshape([batch, rows, cols, 4 * channels])
 }
 
 fn overlapped_conv(channels_in: usize, channels_out: usize, device: &Device) -> Conv2d {

@@ -70,6 +70,14 @@ impl BackboneConfig {
         }
     }
 
+    /// Whether its attentions keep a trace.
+    pub fn is_traceable(&self) -> bool {
+        match self {
+            Self::BiFormer(config) => config.is_traceable(),
+            Self::Vit(_) => true,
+        }
+    }
+
     /// The same with other stochastic depth.
     pub fn with_drop_path_rate(self, rate: f64) -> Self {
         match self {

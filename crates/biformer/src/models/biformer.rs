@@ -4,7 +4,8 @@
 //! A pyramid of four stages. Each embeds patches, then runs blocks of bi-level routing
 //! attention (stages 1 to 3) or of attention to all tokens (stage 4, which the paper calls
 //! BRA with k = S²). The Swin layout of the ablation (STL) differs in data alone, so that
-//! Table 6's path from one to the other is a walk through configurations.
+//! Table 6's path from one to the other is a walk through configurations, and so does each row
+//! of Table 5, which has another attention in all blocks.
 
 use biformer_ops::{Precision, keep_awake};
 use burn::config::Config;
@@ -14,13 +15,14 @@ use rayon::prelude::*;
 
 use super::{Block, BlockConfig};
 use crate::attention::{AttentionConfig, AttentionTrace, BraConfig, FullAttentionConfig};
-use crate::attention::{Lepe, RegionRule};
-use crate::layers::{LayerNorm, PatchEmbed, PatchEmbedConfig, PatchEmbedKind, drop_path_rates};
+use crate::attention::{BlockPlace, Lepe, RegionRule, STL_NAMES, StlAttentionConfig, StlMechanism};
+use crate::layers::drop_path_rates;
+use crate::layers::{LayerNorm, PatchEmbed, PatchEmbedConfig, PatchEmbedKind, SWIN_EPSILON};
 use crate::weights::KeyStyle;
 use crate::{Error, Result};
 
-/// The models by name: ours and the paper's, smallest first, then those of its ablations.
-pub const MODEL_NAMES: [&str; 9] = [
+/// Ours and the paper's, smallest first, then those of its ablations, and what it is compared with.
+const NAMES: [&str; 10] = [
     "biformer_pico",
     "biformer_nano",
     "biformer_tiny",
@@ -30,7 +32,17 @@ pub const MODEL_NAMES: [&str; 9] = [
     "biformer_stl_nchw",
     "biformer_stl_overlapped",
     "biformer_small_no_pos",
+    "swin_tiny",
 ];
+
+/// The models by name: ours and the paper's, smallest first, then those of its ablations and its comparisons.
+pub const MODEL_NAMES: [&str; NAMES.len() + STL_NAMES.len()] = {
+    let mut names = [""; NAMES.len() + STL_NAMES.len()];
+    let (first, last) = names.split_at_mut(NAMES.len());
+    first.copy_from_slice(&NAMES);
+    last.copy_from_slice(&STL_NAMES);
+    names
+};
 
 /// Numbers of a batch of maps that no longer fit into a cache of a few megabytes.
 const LARGE_MAPS: usize = 1 << 19;
@@ -76,6 +88,8 @@ pub struct BiFormerConfig {
     /// Whether C2–C5 get a layer norm each, as dense tasks have it (official `extra_norms`).
     #[config(default = false)]
     pub extra_norms: bool,
+    /// The attention of all blocks, in place of bi-level routing and of that of stage 4.
+    pub mechanism: Option<StlMechanism>,
 }
 
 impl BiFormerConfig {
@@ -124,6 +138,16 @@ impl BiFormerConfig {
         Self::stl().with_patch_embed(PatchEmbedKind::Overlapped)
     }
 
+    /// A row of Table 5: the Swin layout with another attention in all blocks.
+    pub fn stl_with(mechanism: StlMechanism) -> Self {
+        Self::stl().with_mechanism(Some(mechanism))
+    }
+
+    /// Swin-T itself, with its own embedding and norms, for its weights.
+    pub fn swin_tiny() -> Self {
+        Self::stl_with(StlMechanism::ShiftedWindow).with_patch_embed(PatchEmbedKind::Swin)
+    }
+
     /// Third row of Table 6, the deeper layout: S without convolutional position encoding.
     pub fn small_no_pos() -> Self {
         Self::small().with_pos_embed(false)
@@ -134,6 +158,9 @@ impl BiFormerConfig {
     /// # Errors
     /// [`Error::Option`] if there is no such model.
     pub fn from_name(name: &str) -> Result<Self> {
+        if let Some(mechanism) = StlMechanism::of_model(name) {
+            return Ok(Self::stl_with(mechanism));
+        }
         Ok(match name {
             "biformer_pico" => Self::pico(),
             "biformer_nano" => Self::nano(),
@@ -144,6 +171,7 @@ impl BiFormerConfig {
             "biformer_stl_nchw" => Self::stl_nchw(),
             "biformer_stl_overlapped" => Self::stl_overlapped(),
             "biformer_small_no_pos" => Self::small_no_pos(),
+            "swin_tiny" => Self::swin_tiny(),
             _ => {
                 let known = MODEL_NAMES.join(", ");
                 return Err(Error::option(
@@ -161,7 +189,18 @@ impl BiFormerConfig {
             (PatchEmbedKind::Overlapped, _) => KeyStyle::BiFormer,
             (PatchEmbedKind::NonOverlapped, RegionRule::PadFirst) => KeyStyle::Stl,
             (PatchEmbedKind::NonOverlapped, RegionRule::Floor) => KeyStyle::StlNchw,
+            (PatchEmbedKind::Swin, _) => KeyStyle::Swin,
         }
+    }
+
+    /// Whether its attentions keep a trace: bi-level routing and the attention of stage 4.
+    pub fn is_traceable(&self) -> bool {
+        self.mechanism.is_none()
+    }
+
+    /// Epsilon of its layer norms: 1e-6, in Swin PyTorch's own.
+    pub fn norm_epsilon(&self) -> f64 {
+        if self.patch_embed == PatchEmbedKind::Swin { SWIN_EPSILON } else { 1e-6 }
     }
 
     /// # Panics
@@ -171,9 +210,11 @@ impl BiFormerConfig {
         let stage = |i: usize| {
             let first = self.depths[..i].iter().sum::<usize>();
             let rates = &rates[first..first + self.depths[i]];
-            Stage { blocks: rates.iter().map(|&rate| self.block(i, rate).init(device)).collect() }
+            let blocks = rates.iter().enumerate();
+            Stage { blocks: blocks.map(|(j, &rate)| self.block(i, j, rate).init(device)).collect() }
         };
-        let extra_norm = |&dim: &usize| LayerNorm::new(dim, device);
+        let extra_norm =
+            |&dim: &usize| LayerNorm::new(dim, device).with_epsilon(self.norm_epsilon());
         BiFormer {
             downsample_layers: (0..4).map(|i| self.patch_embed(i).init(device)).collect(),
             stages: (0..4).map(stage).collect(),
@@ -187,17 +228,24 @@ impl BiFormerConfig {
         PatchEmbedConfig::new(self.patch_embed, channels_in, self.embed_dims[stage], stage == 0)
     }
 
-    fn block(&self, stage: usize, drop_path: f64) -> BlockConfig {
+    fn block(&self, stage: usize, block: usize, drop_path: f64) -> BlockConfig {
         let dim = self.embed_dims[stage];
-        let attention = match self.topks.get(stage) {
-            Some(&topk) => AttentionConfig::Bra(
+        let attention = match (self.mechanism, self.topks.get(stage)) {
+            (Some(mechanism), _) => {
+                let place = BlockPlace { dim, num_heads: dim / self.head_dim, stage, block };
+                AttentionConfig::Stl(StlAttentionConfig { mechanism, place })
+            }
+            (None, Some(&topk)) => AttentionConfig::Bra(
                 BraConfig::new(dim, dim / self.head_dim, self.n_win, topk)
                     .with_region_rule(self.region_rule)
                     .with_mask_padding(self.mask_padding),
             ),
-            None => AttentionConfig::Full(FullAttentionConfig::new(dim).with_lepe(self.lepe)),
+            (None, None) => {
+                AttentionConfig::Full(FullAttentionConfig::new(dim).with_lepe(self.lepe))
+            }
         };
         BlockConfig::new(dim, attention, self.pos_embed, self.mlp_ratio, drop_path)
+            .with_norm_epsilon(self.norm_epsilon())
     }
 }
 
@@ -328,6 +376,9 @@ impl BiFormer {
     }
 
     /// [`BiFormer::forward_stages`] with what each attention did: one list of traces a stage.
+    ///
+    /// # Panics
+    /// If not [`BiFormerConfig::is_traceable`].
     pub fn forward_traced(&self, x: Tensor<4>) -> ([Tensor<4>; 4], [Vec<AttentionTrace>; 4]) {
         let mut x = x.permute([0, 2, 3, 1]); // [batch, height, width, 3]
         let mut traces = [const { Vec::new() }; 4];

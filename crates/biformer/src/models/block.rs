@@ -21,6 +21,9 @@ pub struct BlockConfig {
     pub mlp_ratio: usize,
     /// Stochastic depth of both branches.
     pub drop_path: f64,
+    /// Epsilon of the layer norms.
+    #[config(default = 1e-6)]
+    pub norm_epsilon: f64,
 }
 
 /// x + dwconv(x), then x + attention(norm(x)), then x + mlp(norm(x)).
@@ -43,11 +46,12 @@ pub struct Block {
 impl BlockConfig {
     /// The block with fresh weights.
     pub fn init(&self, device: &Device) -> Block {
+        let norm = || LayerNorm::new(self.dim, device).with_epsilon(self.norm_epsilon);
         Block {
             pos_embed: self.pos_embed.then(|| DepthwiseConv::new(self.dim, 3, device)),
-            norm1: LayerNorm::new(self.dim, device),
+            norm1: norm(),
             attn: self.attention.init(device),
-            norm2: LayerNorm::new(self.dim, device),
+            norm2: norm(),
             mlp: MlpConfig::new(self.dim, self.mlp_ratio).init(device),
             drop_path: DropPath::new(self.drop_path),
         }

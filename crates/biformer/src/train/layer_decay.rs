@@ -34,6 +34,14 @@ impl LayerDecay {
         } else if key.starts_with("stages.") {
             let stage = next(4).unwrap_or(0);
             before(stage) + next(self.depths[stage]).unwrap_or(0)
+        } else if key.starts_with("layers.") {
+            // Swin: an embedding is called after the stage before it.
+            let stage = next(4).unwrap_or(0);
+            if key.contains(".downsample.") {
+                before(stage + 1)
+            } else {
+                before(stage) + next(self.depths[stage]).unwrap_or(0)
+            }
         } else if key.starts_with("blocks.") {
             1 + next(self.depths[0]).unwrap_or(0)
         } else if key.starts_with("patch_embed.") || key == "pos_embed" {
@@ -63,6 +71,9 @@ mod tests {
             ("head.bias", 8),
             ("backbone.stages.2.2.mlp.3.weight", 6),
             ("decode_head.conv_seg.weight", 8),
+            ("patch_embed.proj.weight", 0),
+            ("layers.1.blocks.1.norm1.weight", 3), // as Swin has it
+            ("layers.0.downsample.norm.weight", 2),
         ] {
             assert_eq!(decay.layer(key), layer, "{key}");
             assert_eq!(decay.scale(key), 0.5f64.powi(8 - layer as i32), "{key}");

@@ -46,9 +46,11 @@ struct Moments {
 }
 
 /// Whether timm would decay this parameter: not norms, biases and other vectors, nor the positions of a plain
-/// ViT. (The position encoding of BiFormer is a convolution, `pos_embed.weight`.)
+/// ViT, nor tables of relative positions. (The position encoding of BiFormer is a convolution, `pos_embed.weight`.)
 pub fn is_decayed(key: &str, shape: &[usize]) -> bool {
-    shape.len() > 1 && !key.ends_with(".bias") && !key.ends_with("pos_embed")
+    let positions = ["pos_embed", "relative_position_bias_table", "rpe_table"];
+    let is_position = positions.iter().any(|name| key.ends_with(name));
+    shape.len() > 1 && !key.ends_with(".bias") && !is_position
 }
 
 impl AdamW {

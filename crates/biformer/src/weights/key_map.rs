@@ -15,6 +15,19 @@
 //! The linear layers of STL-nchw are 1 × 1 convolutions: their weights have two more axes. Class
 //! attention (`post_network`) and the head of the tokens (`aux_head`) have Wave-ViT's names and layout.
 //!
+//! Swin-T has Microsoft's names:
+//!
+//! | ours | Swin |
+//! |---|---|
+//! | `downsample_layers.0.SwinStem` | `patch_embed` |
+//! | `downsample_layers.1.SwinMerging` | `layers.0.downsample` |
+//! | `stages.0.blocks.1` | `layers.0.blocks.1` |
+//! | `attn.output` | `attn.proj` |
+//!
+//! The other models of Table 5 have no official weights in this layout. Their attentions keep the name of the mechanism
+//! (`stages.0.blocks.1.attn.BlockGrid.qkv`), so that files of one are not taken for those of another, whose shapes
+//! may be the same.
+//!
 //! Necks and heads of dense models are called as in mmsegmentation and mmdetection. Two of their
 //! sequences also hold layers without weights, which count:
 //!
@@ -22,6 +35,17 @@
 //! |---|---|---|
 //! | `scale_heads.2.1` | `scale_heads.2.2` | an upsampling after each convolution |
 //! | `psp_modules.0` | `psp_modules.0.1` | a pooling before the convolution |
+
+/// Swin's name of the embedding in front of a stage: that of a merging is in the stage before.
+fn swin_embedding(stage: &str) -> impl Iterator<Item = &str> {
+    let parts: &[&str] = match stage {
+        "0" => &["patch_embed"],
+        "1" => &["layers", "0", "downsample"],
+        "2" => &["layers", "1", "downsample"],
+        _ => &["layers", "2", "downsample"],
+    };
+    parts.iter().copied()
+}
 
 /// Class attention after the backbone.
 const POST_NETWORK: &str = "post_network";
@@ -35,6 +59,8 @@ pub enum KeyStyle {
     Stl,
     /// `models/biformer_stl_nchw.py`
     StlNchw,
+    /// Microsoft's `models/swin_transformer.py`
+    Swin,
     /// timm's `vision_transformer.py`, and what is ours beside it.
     Vit,
 }
@@ -50,8 +76,16 @@ impl KeyStyle {
             let parent = ancestor(1);
             match name {
                 "blocks" if self == Self::BiFormer => {}
+                "stages" if self == Self::Swin => key.push("layers"),
+                "downsample_layers" if self == Self::Swin => {}
+                place if parent == Some("downsample_layers") && self == Self::Swin => {
+                    key.extend(swin_embedding(place));
+                }
+                "ShiftedWindow" if self == Self::Swin => {}
                 // Enum variants have no place in official names.
-                "OverlappedStem" | "OverlappedMerging" | "Stem" | "Merging" | "Bra" | "Full" => {}
+                "OverlappedStem" | "OverlappedMerging" | "Stem" | "Merging" | "Bra" => {}
+                "SwinStem" | "SwinMerging" | "Batch" | "Layer" | "Stl" => {}
+                "Full" if parent != Some("Stl") => {}
                 "Window" | "BiFormer" | "Vit" | "SemanticFpn" | "Uper" | "Linear" => {}
                 // mmdetection has the heads beside backbone and neck.
                 "heads" | "MaskRcnn" => {}
@@ -66,12 +100,14 @@ impl KeyStyle {
                 "norm" if matches!(parent, Some("OverlappedMerging" | "Stem")) => key.push("1"),
                 "qkv" if parent == Some("Bra") && self == Self::StlNchw => key.push("qkv_linear"),
                 "qkv" if parent == Some("Bra") && self != Self::Vit => key.extend(["qkv", "qkv"]),
-                "output" if parent == Some("Full") || self == Self::Vit => key.push("proj"),
+                "output" if self == Self::Vit => key.push("proj"),
+                "output" if parent.is_some_and(|parent| parent != "Bra") => key.push("proj"),
                 "output" if self == Self::StlNchw => key.push("output_linear"),
                 "output" => key.push("wo"),
                 "lce" => key.push("lepe"),
                 // Wave-ViT's names, the same in all styles.
-                "fc1" | "fc2" if path[0] == POST_NETWORK || self == Self::Vit => key.push(name),
+                "fc1" | "fc2" if path[0] == POST_NETWORK => key.push(name),
+                "fc1" | "fc2" if matches!(self, Self::Swin | Self::Vit) => key.push(name),
                 "fc1" => key.push("0"),
                 "fc2" if self == Self::BiFormer => key.push("3"),
                 "fc2" => key.push("2"),
@@ -114,6 +150,24 @@ mod tests {
         assert_eq!(key(KeyStyle::BiFormer, class_mlp), class_mlp);
         assert!(KeyStyle::StlNchw.is_pointwise_conv("stages.0.blocks.1.mlp.0.weight"));
         assert!(!KeyStyle::StlNchw.is_pointwise_conv(class_mlp));
+        for (ours, swin) in [
+            ("downsample_layers.0.SwinStem.proj.weight", "patch_embed.proj.weight"),
+            ("downsample_layers.2.SwinMerging.norm.gamma", "layers.1.downsample.norm.weight"),
+            (
+                "stages.3.blocks.0.attn.Stl.ShiftedWindow.qkv.bias",
+                "layers.3.blocks.0.attn.qkv.bias",
+            ),
+            (
+                "stages.3.blocks.1.attn.Stl.ShiftedWindow.output.bias",
+                "layers.3.blocks.1.attn.proj.bias",
+            ),
+            ("stages.0.blocks.0.mlp.fc2.weight", "layers.0.blocks.0.mlp.fc2.weight"),
+            ("norm.Layer.beta", "norm.bias"),
+        ] {
+            assert_eq!(key(KeyStyle::Swin, ours), swin);
+        }
+        let mechanism = "stages.0.blocks.1.attn.Stl.Full.output.weight";
+        assert_eq!(key(KeyStyle::Stl, mechanism), "stages.0.blocks.1.attn.Full.proj.weight");
         let norm1 = "stages.3.blocks.0.norm1.beta";
         assert_eq!(key(KeyStyle::BiFormer, norm1), "stages.3.0.norm1.bias");
         let dense = format!("backbone.{merging}");

@@ -13,7 +13,7 @@ use super::{pytorch_file, safetensors_file};
 /// The format is told from the content. Elements of type f16, bf16 and f64 become f32; integer
 /// tensors are left out; strided views and shared storages are read out in full. When every name
 /// starts with `module.` (a model saved from inside `DistributedDataParallel`), the prefix is
-/// removed. Of a training checkpoint the first of `model`, `state_dict`, `model_state_dict`,
+/// removed; timm's names of Swin's weights become Microsoft's. Of a training checkpoint the first of `model`, `state_dict`, `model_state_dict`,
 /// `model_ema` and `state_dict_ema` is taken; [`read_state_dict_from`] chooses another.
 ///
 /// # Safety of untrusted files
@@ -46,7 +46,7 @@ pub fn read_state_dict_from(path: &Path, key: Option<&str>) -> Result<StateDict>
     if tensors.is_empty() {
         return Err(Error::checkpoint(path, "holds no floating-point tensors"));
     }
-    Ok(strip_wrapper(tensors))
+    Ok(swin_names(strip_wrapper(tensors)))
 }
 
 /// `DistributedDataParallel` and timm's EMA keep the model as their attribute `module`, so either
@@ -60,6 +60,30 @@ fn strip_wrapper(mut tensors: StateDict) -> StateDict {
             .collect();
     }
     tensors
+}
+
+/// Microsoft's names of Swin's weights from timm's, which has a merging at the beginning of a stage instead of the end
+/// of the one before and one more word in the head; and without masks, which both compute.
+fn swin_names(mut tensors: StateDict) -> StateDict {
+    if !tensors.contains_key("layers.0.blocks.0.attn.relative_position_bias_table") {
+        return tensors;
+    }
+    tensors.retain(|name, _| !name.ends_with(".attn_mask"));
+    let is_timm = tensors.contains_key("layers.3.downsample.norm.weight");
+    let official = |name: String| {
+        if let Some(part) = name.strip_prefix("head.fc.") {
+            return format!("head.{part}");
+        }
+        for stage in 1..4 {
+            if let Some(part) = name.strip_prefix(&format!("layers.{stage}.downsample."))
+                && is_timm
+            {
+                return format!("layers.{}.downsample.{part}", stage - 1);
+            }
+        }
+        name
+    };
+    tensors.into_iter().map(|(name, tensor)| (official(name), tensor)).collect()
 }
 
 /// The reason inside a reader's error, fit for one line of a terminal: some readers quote the whole

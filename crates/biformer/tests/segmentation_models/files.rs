@@ -29,9 +29,12 @@ fn keys_are_those_of_mmsegmentation() {
         };
         let backbone = BiFormerConfig::from_name(name).expect("a model");
         let [c2, c3, c4, c5] = backbone.embed_dims;
-        let stem = "backbone.downsample_layers.0.0.weight";
+        let stem = match backbone.patch_embed {
+            PatchEmbedKind::Swin => "backbone.patch_embed.proj.weight",
+            _ => "backbone.downsample_layers.0.0.weight",
+        };
         let first = match backbone.patch_embed {
-            PatchEmbedKind::NonOverlapped => [c2, 3, 4, 4],
+            PatchEmbedKind::NonOverlapped | PatchEmbedKind::Swin => [c2, 3, 4, 4],
             PatchEmbedKind::Overlapped => [c2 / 2, 3, 3, 3],
         };
         let found = has(

@@ -119,6 +119,13 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn of(args: &'a VisualizeArgs, model: &'a Model, device: &'a Device) -> Result<Self, Error> {
+        if !model.is_traceable() {
+            let reason = format!(
+                "must hold bi-level routing attention, which is what is drawn; got {}",
+                model.name()
+            );
+            return Err(Error::option("checkpoint", reason));
+        }
         let stage = usize::from(args.stage) - 1;
         let attentions = model.attentions(stage);
         let depth = attentions.len();

@@ -40,6 +40,14 @@ impl Model {
         Ok(Self::Classifier(load(checkpoint, transform, device)?))
     }
 
+    /// Whether there is attention that can be drawn.
+    pub fn is_traceable(&self) -> bool {
+        match self {
+            Self::Classifier(loaded) => loaded.model.backbone.config.is_traceable(),
+            Self::Segmentor(loaded, _) => loaded.model.backbone.config().is_traceable(),
+        }
+    }
+
     /// Those of a stage, counted from 0.
     pub fn attentions(&self, stage: usize) -> Vec<&Attention> {
         match self {

@@ -163,7 +163,10 @@ impl Seen {
 /// The precisions in a line.
 fn summary(scores: &CocoScores) -> String {
     let named = scores.named().into_iter().take(6);
-    named.map(|(name, score)| format!("{name} {score:.4}")).collect::<Vec<_>>().join("  ")
+    named
+        .map(|(name, score)| format!("{name} {}", shown_score(score)))
+        .collect::<Vec<_>>()
+        .join("  ")
 }
 
 /// The scores under mmdetection's names, `bbox_mAP` and so on.
@@ -175,6 +178,11 @@ fn named(scores: &CocoScores, kind: &str) -> impl Iterator<Item = (String, Value
     let scores = NAMES.into_iter().zip(scores.named());
     let named = scores.map(move |(name, (_, score))| (format!("{kind}_{name}"), json!(score)));
     named.collect::<Vec<_>>().into_iter()
+}
+
+/// Four places, or a dash where nothing is to be scored.
+fn shown_score(score: f64) -> String {
+    if score.is_nan() { "-".to_owned() } else { format!("{score:.4}") }
 }
 
 /// A line for each class: all, or those with the lowest AP of many.
@@ -201,10 +209,7 @@ fn print_table(
         if let Some(masks) = masks {
             cells.extend([masks.classes[label].ap(), masks.classes[label].ap50()]);
         }
-        let cells = cells.into_iter().map(|score| match score.is_nan() {
-            true => format!("  {:>6}", "-"),
-            false => format!("  {score:.4}"),
-        });
+        let cells = cells.into_iter().map(|score| format!("  {:>6}", shown_score(score)));
         let (name, cells) = (&shown[label], cells.collect::<String>());
         print(format_args!("{name:<width$}  {:>6}{cells}", class.truths))?;
     }

@@ -43,5 +43,5 @@ fn data_sets_are_checked_for_each_task() {
 
     folder.fails("check-data nowhere", 1, &["nowhere", "does not exist"]);
     folder.fails("check-data data --dataset camvid", 2, &["dataset", "names of folders"]);
-    folder.fails("check-data data --task look", 2, &["`segment` or `detect`"]);
+    folder.fails("check-data data --task look", 2, &["`detect` or `instance`"]);
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use biformer::data::segmentation::SegmentationSet;
 use biformer::data::shapes::{
     CLASSES, ObjectsConfig, ShapesConfig, write_detection_folder, write_image_folder,
     write_segmentation_folder,
@@ -60,6 +61,7 @@ fn every_recipe_takes_two_steps() {
     let shapes =
         ObjectsConfig { img_size: 64, train_images: 4, val_images: 1, ..Default::default() };
     write_detection_folder(&objects, &shapes).expect("drawn pictures");
+    let classes = SegmentationSet::find(&scenes, None).expect("a set").classes.len();
     for path in recipes() {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         let read = Recipe::read(&path).expect("a recipe");
@@ -79,6 +81,7 @@ fn every_recipe_takes_two_steps() {
                 model: read.model.replace("vit_base", "vit_tiny"),
                 data: Some(scenes.clone()),
                 dataset: None,
+                class_weight: read.class_weight.iter().copied().take(classes).collect(),
                 max_iters: 2,
                 val_interval: 2,
                 warmup_iters: 0,

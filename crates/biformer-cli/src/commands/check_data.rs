@@ -36,7 +36,9 @@ pub fn run(args: &CheckDataArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
     let report = match task {
         Task::Classify => check_classification(data, &mut observe),
         Task::Segment => check_segmentation(data, dataset.as_deref(), &mut observe),
-        _ => check_detection(data, dataset.as_deref().map(Path::new), &mut observe),
+        Task::Detect | Task::Instance => {
+            check_detection(data, dataset.as_deref().map(Path::new), &mut observe)
+        }
     };
     progress.finish();
     let Some(report) = report else { return Ok(Done::Interrupted) };

@@ -5,7 +5,6 @@
 mod benchmark;
 mod complexity;
 mod flops;
-mod flops_vit;
 mod growth;
 mod loader;
 mod measure;

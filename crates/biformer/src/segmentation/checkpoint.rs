@@ -87,7 +87,8 @@ pub fn load_segmentor(
             let known = MODEL_NAMES.join(", ");
             let vits = VIT_NAMES.join(", ");
             checkpoint_error(format!(
-                "the backbone is that of no model known here ({known}); if it is a plain ViT, say which                  ({vits})"
+                "the backbone is that of no model known here ({known}); if it is a plain ViT, say which \
+                 ({vits})"
             ))
         })?,
     };

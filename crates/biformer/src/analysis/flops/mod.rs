@@ -8,24 +8,24 @@
 //! weights. What an operator does on the way (a folded batch norm, GELU, a layer norm in front of a
 //! linear layer) has none of its own.
 
+mod attention;
+mod segmentor;
+mod vit;
+
+pub use segmentor::segmentor_costs;
+
 use biformer_ops::profile::Class;
 use burn::module::Module;
 use burn::nn::{BatchNorm, conv::Conv2d};
 
 use crate::Precision;
-use crate::attention::{
-    Attention, BiLevelRoutingAttention, FullAttention, Part, RegionRule, StlAttention,
-    WindowAttention,
-};
-use crate::classification::{ClassBlock, ImageClassifier};
+use crate::attention::{Attention, BiLevelRoutingAttention, FullAttention};
+use crate::classification::ImageClassifier;
 use crate::layers::{
-    ConvModule, DepthwiseConv, Fpn, HeadNorm, LayerNorm, Linear, Merging, OverlappedMerging,
-    OverlappedStem, PatchEmbed, Stem, SwinMerging, SwinStem,
+    DepthwiseConv, HeadNorm, LayerNorm, Linear, Merging, OverlappedMerging, OverlappedStem,
+    PatchEmbed, Stem, SwinMerging, SwinStem,
 };
-use crate::models::{Backbone, BiFormer, Block};
-use crate::segmentation::{
-    DecodeHead, LinearHead, PixelClassifier, Segmentor, SemanticFpnHead, UperHead,
-};
+use crate::models::{BiFormer, Block};
 
 /// Cost of one layer for one picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,42 +73,6 @@ pub fn classifier_costs(model: &ImageClassifier, size: [usize; 2]) -> Vec<LayerC
     counter.costs
 }
 
-/// Every layer of a segmentor on pictures of `[height, width]` pixels. The auxiliary head counts with its
-/// parameters and no work: only training asks it.
-pub fn segmentor_costs(model: &Segmentor, size: [usize; 2]) -> Vec<LayerCost> {
-    let mut counter = Counter::default();
-    let sizes = match &model.backbone {
-        Backbone::BiFormer(backbone) => {
-            counter.backbone(backbone, size);
-            map_sizes(backbone, size)
-        }
-        Backbone::Vit(backbone) => counter.vit(backbone, size),
-    };
-    for cost in &mut counter.costs {
-        cost.name.insert_str(0, "backbone.");
-    }
-    if let Some(neck) = &model.neck {
-        counter.fpn("neck", neck, &sizes);
-    }
-    match &model.decode_head {
-        DecodeHead::SemanticFpn(head) => counter.semantic_fpn("decode_head", head, sizes),
-        DecodeHead::Uper(head) => counter.uper("decode_head", head, sizes),
-        DecodeHead::Linear(LinearHead { bn, conv_seg }) => {
-            let positions = area(sizes[0]);
-            counter.batch_norm("decode_head.bn", bn, positions);
-            counter.moves(2 * bn.gamma.lazy_shape().num_elements() * positions);
-            counter.pixel_classifier("decode_head.conv_seg", conv_seg, positions);
-        }
-    }
-    if let Some(head) = &model.auxiliary_head {
-        for (i, conv) in head.convs.iter().enumerate() {
-            counter.conv_module(&format!("auxiliary_head.convs.{i}"), conv, 0);
-        }
-        counter.pixel_classifier("auxiliary_head.conv_seg", &head.conv_seg, 0);
-    }
-    counter.costs
-}
-
 /// Every layer of a backbone on pictures of `[height, width]` pixels.
 pub fn backbone_costs(model: &BiFormer, size: [usize; 2]) -> Vec<LayerCost> {
     let mut counter = Counter::default();
@@ -140,7 +104,7 @@ pub fn map_sizes(model: &BiFormer, mut size: [usize; 2]) -> [[usize; 2]; 4] {
 }
 
 #[derive(Default)]
-pub(super) struct Counter {
+struct Counter {
     costs: Vec<LayerCost>,
 }
 
@@ -159,7 +123,7 @@ impl Counter {
         size
     }
 
-    pub(super) fn block(&mut self, name: &str, block: &Block, size: [usize; 2]) {
+    fn block(&mut self, name: &str, block: &Block, size: [usize; 2]) {
         let name = |part: &str| format!("{name}.{part}");
         let [height, width] = size;
         if let Some(conv) = &block.pos_embed {
@@ -229,152 +193,8 @@ impl Counter {
         }
     }
 
-    fn bra(
-        &mut self,
-        name: &str,
-        attention: &BiLevelRoutingAttention,
-        [height, width]: [usize; 2],
-    ) {
-        let part = |part: &str| format!("{name}.{part}");
-        let grid = attention.config.grid(height, width);
-        let [padded_height, padded_width] = grid.padded_size();
-        let projected = match attention.config.region_rule {
-            RegionRule::PadFirst => padded_height * padded_width,
-            RegionRule::Floor => height * width,
-        };
-        let (regions, tokens, dim) = (grid.regions(), grid.tokens(), attention.config.dim);
-        let topk = attention.config.topk.min(regions);
-        let (map, graph) = (padded_height * padded_width * dim, regions * topk);
-        self.linear(&part("qkv"), &attention.qkv, projected);
-        self.depthwise(&part("lce"), &attention.lce, projected);
-        if attention.has_fused_lce(&grid) {
-            self.is_part_of(Class::RoutedAttention);
-        }
-        // Eq. 4 and 5: reads Q and K
-        self.product(&part("routing"), Class::Routing, regions * regions * dim, 2 * map + graph);
-        // Eq. 7: reads Q, K and V
-        let macs = 2 * regions * tokens * topk * tokens * dim;
-        self.product(&part("attention"), Class::RoutedAttention, macs, 4 * map + graph);
-        self.linear(&part("output"), &attention.output, height * width);
-    }
-
-    fn full(&mut self, name: &str, attention: &FullAttention, [height, width]: [usize; 2]) {
-        let part = |part: &str| format!("{name}.{part}");
-        let tokens = height * width;
-        self.linear(&part("qkv"), &attention.qkv, tokens);
-        if let Some(conv) = &attention.lce {
-            self.depthwise(&part("lce"), conv, tokens);
-            self.moves(tokens * attention.config.dim); // the attended values, which it adds
-        }
-        let dim = attention.config.dim;
-        let macs = 2 * tokens * tokens * dim;
-        self.product(&part("attention"), Class::GlobalAttention, macs, 4 * tokens * dim);
-        self.linear(&part("output"), &attention.output, tokens);
-    }
-
-    /// Every window is as large as the first: what fills up the last ones costs as much.
-    fn window(&mut self, name: &str, attention: &WindowAttention, [height, width]: [usize; 2]) {
-        let part = |part: &str| format!("{name}.{part}");
-        let grid = attention.config.grid(height, width);
-        let (tokens, padded) = (height * width, grid.regions() * grid.tokens());
-        let dim = attention.config.dim;
-        self.linear(&part("qkv"), &attention.qkv, tokens);
-        let macs = 2 * padded * grid.tokens() * dim;
-        self.product(&part("attention"), Class::RoutedAttention, macs, 4 * padded * dim);
-        self.linear(&part("output"), &attention.output, tokens);
-    }
-
-    /// Whatever it is made of.
-    fn stl(&mut self, name: &str, attention: &StlAttention, size: [usize; 2]) {
-        for (part, what) in attention.parts(size) {
-            let name = format!("{name}.{part}");
-            match what {
-                Part::Linear(linear, tokens) => self.linear(&name, linear, tokens),
-                Part::Conv(conv, tokens) => self.conv(&name, conv, tokens),
-                Part::DepthwiseConv(conv, tokens) => self.depthwise(&name, conv, tokens),
-                Part::LayerNorm(norm, tokens) => self.layer_norm(&name, norm, tokens, false),
-                Part::GroupNorm(norm, tokens) => {
-                    let map = norm.num_channels * tokens;
-                    self.push(&name, Class::Other, norm.num_params(), 5 * map, 2 * map);
-                }
-                Part::Parameters(params) => self.push(&name, Class::Other, params, 0, 0),
-                Part::Attention { pairs, tokens, dim } => {
-                    self.product(&name, Class::Other, 2 * pairs * dim, 4 * tokens * dim);
-                }
-            }
-        }
-    }
-
-    /// All tokens are looked at, but only the class token looks and goes through the perceptron.
-    fn class_block(&mut self, name: &str, block: &ClassBlock, tokens: usize) {
-        let part = |part: &str| format!("{name}.{part}");
-        let ClassBlock { norm1, attn, norm2, mlp } = block;
-        self.layer_norm(&part("norm1"), norm1, 1 + tokens, false);
-        self.linear(&part("attn.q"), &attn.q, 1);
-        self.linear(&part("attn.kv"), &attn.kv, 1 + tokens);
-        let [channels, _] = attn.q.weight.lazy_shape().dims();
-        let macs = 2 * (1 + tokens) * channels;
-        self.product(&part("attention"), Class::GlobalAttention, macs, macs + 2 * channels);
-        self.linear(&part("attn.proj"), &attn.proj, 1);
-        self.layer_norm(&part("norm2"), norm2, 1, false);
-        self.linear(&part("mlp.fc1"), &mlp.fc1, 1);
-        self.linear(&part("mlp.fc2"), &mlp.fc2, 1);
-    }
-
-    /// `sizes` are those of the maps that go in, finest first.
-    fn fpn(&mut self, name: &str, neck: &Fpn, sizes: &[[usize; 2]]) {
-        for (i, (conv, [height, width])) in neck.lateral_convs.iter().zip(sizes).enumerate() {
-            self.conv_module(&format!("{name}.lateral_convs.{i}"), conv, height * width);
-        }
-        let mut size = [0usize; 2];
-        for (i, conv) in neck.fpn_convs.iter().enumerate() {
-            // Beyond the maps each level has half the sides of the one before.
-            size = sizes.get(i).copied().unwrap_or(size.map(|side| side.div_ceil(2)));
-            self.conv_module(&format!("{name}.fpn_convs.{i}"), conv, size[0] * size[1]);
-        }
-    }
-
-    fn semantic_fpn(&mut self, name: &str, head: &SemanticFpnHead, sizes: [[usize; 2]; 4]) {
-        for (i, (convs, [height, width])) in head.scale_heads.iter().zip(sizes).enumerate() {
-            for (j, conv) in convs.iter().enumerate() {
-                let positions = (height << j) * (width << j);
-                self.conv_module(&format!("{name}.scale_heads.{i}.{j}"), conv, positions);
-            }
-        }
-        self.pixel_classifier(&format!("{name}.conv_seg"), &head.conv_seg, area(sizes[0]));
-    }
-
-    fn uper(&mut self, name: &str, head: &UperHead, sizes: [[usize; 2]; 4]) {
-        for (i, (conv, cells)) in head.psp_modules.iter().zip(UperHead::POOL_SCALES).enumerate() {
-            self.conv_module(&format!("{name}.psp_modules.{i}"), conv, cells * cells);
-        }
-        self.conv_module(&format!("{name}.bottleneck"), &head.bottleneck, area(sizes[3]));
-        let convs = [("lateral_convs", &head.lateral_convs), ("fpn_convs", &head.fpn_convs)];
-        for (part, convs) in convs {
-            for (i, (conv, size)) in convs.iter().zip(sizes).enumerate() {
-                self.conv_module(&format!("{name}.{part}.{i}"), conv, area(size));
-            }
-        }
-        self.conv_module(&format!("{name}.fpn_bottleneck"), &head.fpn_bottleneck, area(sizes[0]));
-        self.pixel_classifier(&format!("{name}.conv_seg"), &head.conv_seg, area(sizes[0]));
-    }
-
-    fn conv_module(&mut self, name: &str, module: &ConvModule, positions: usize) {
-        self.conv(&format!("{name}.conv"), &module.conv, [positions; 2]);
-        if let Some(norm) = &module.bn {
-            self.batch_norm(&format!("{name}.bn"), norm, positions);
-        }
-    }
-
-    fn pixel_classifier(&mut self, name: &str, layer: &PixelClassifier, positions: usize) {
-        let shape = layer.weight.lazy_shape();
-        let (classes, channels) = (shape[0], shape[1]);
-        let (macs, numbers) = (classes * channels * positions, (classes + channels) * positions);
-        self.push(name, Class::Linear, layer.num_params(), macs, numbers);
-    }
-
     /// `areas`: positions of the map that is read, and of the one that is written.
-    pub(super) fn conv(&mut self, name: &str, conv: &Conv2d, areas: [usize; 2]) {
+    fn conv(&mut self, name: &str, conv: &Conv2d, areas: [usize; 2]) {
         let [channels_out, channels_in, height, width] = conv.weight.lazy_shape().dims();
         let macs = channels_out * channels_in * height * width * areas[1];
         let numbers = channels_in * areas[0] + channels_out * areas[1];
@@ -395,13 +215,7 @@ impl Counter {
     }
 
     /// `fused`: by the linear layer behind it.
-    pub(super) fn layer_norm(
-        &mut self,
-        name: &str,
-        norm: &LayerNorm,
-        positions: usize,
-        fused: bool,
-    ) {
+    fn layer_norm(&mut self, name: &str, norm: &LayerNorm, positions: usize, fused: bool) {
         let map = norm.gamma.lazy_shape().num_elements() * positions;
         self.push(name, Class::LayerNorm, norm.num_params(), 5 * map, 2 * map);
         if fused {
@@ -419,14 +233,7 @@ impl Counter {
         self.push(name, class, 0, macs, map_numbers);
     }
 
-    pub(super) fn push(
-        &mut self,
-        name: &str,
-        class: Class,
-        params: usize,
-        macs: usize,
-        map_numbers: usize,
-    ) {
+    fn push(&mut self, name: &str, class: Class, params: usize, macs: usize, map_numbers: usize) {
         self.costs.push(LayerCost { name: name.to_owned(), class, params, macs, map_numbers });
     }
 
@@ -446,6 +253,6 @@ impl Counter {
     }
 }
 
-pub(super) fn area([height, width]: [usize; 2]) -> usize {
+fn area([height, width]: [usize; 2]) -> usize {
     height * width
 }

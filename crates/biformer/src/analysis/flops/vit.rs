@@ -1,9 +1,9 @@
-//! The layers of a plain ViT and of its pyramid, counted as in [`flops`](super::flops).
+//! The layers of a plain ViT and of its pyramid, counted as in [`flops`](super).
 
 use biformer_ops::profile::Class;
 use burn::module::Module;
 
-use super::flops::{Counter, area};
+use super::{Counter, area};
 use crate::layers::{ConvNorm, TransposedConv};
 use crate::models::Vit;
 

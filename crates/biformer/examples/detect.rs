@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use biformer::data::decode;
-use biformer::detection::{Inference, LoadDetectorOptions, detect, load_detector};
+use biformer::detection::{Inference, LoadDenseOptions, detect, load_detector};
 use biformer::weights::resolve;
 use burn::tensor::Device;
 
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 
 fn print_boxes(checkpoint: &str, picture: &str) -> biformer::Result<()> {
     let device = Device::default();
-    let options = LoadDetectorOptions::default();
+    let options = LoadDenseOptions::default();
     let loaded = load_detector(&resolve(checkpoint)?, &options, &device)?;
     let model = loaded.model.for_inference();
     let image = decode(picture.as_ref())?;

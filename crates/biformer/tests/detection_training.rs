@@ -17,7 +17,7 @@ mod detection {
     use biformer::data::{DataLoader, Shard};
     use biformer::detection::CocoScores;
     use biformer::detection::{
-        DetectedBatch, Inference, LoadDetectorOptions, evaluate, load_detector,
+        DetectedBatch, Inference, LoadDenseOptions, evaluate, load_detector,
     };
     use biformer::distributed::World;
     use biformer::train::{Event, Outcome, Recipe, RunFolder, Scores, train, train_in};
@@ -137,7 +137,7 @@ mod detection {
     /// The scores of a detector on a part of the set.
     fn judge(data: &Path, part: &str, checkpoint: &Path) -> CocoScores {
         let device = Device::default();
-        let loaded = load_detector(checkpoint, &LoadDetectorOptions::default(), &device);
+        let loaded = load_detector(checkpoint, &LoadDenseOptions::default(), &device);
         let loaded = loaded.expect("a detector");
         assert_eq!((loaded.info.classes.len(), loaded.info.resize.img_scale), (8, [128, 128]));
         let set = DetectionSet::find(data, None).expect("a layout");

@@ -18,7 +18,7 @@ use biformer::data::{DataLoader, Shard};
 use biformer::distributed::World;
 use biformer::models::{BackboneConfig, VitConfig};
 use biformer::segmentation::{
-    Inference, LoadSegmentorOptions, SegmentedBatch, evaluate, load_segmentor,
+    Inference, LoadDenseOptions, SegmentedBatch, evaluate, load_segmentor,
 };
 use biformer::train::{Event, Outcome, Recipe, RunFolder, Scores, train, train_in};
 use biformer::weights::{KeyStyle, StateTensor, state_dict, write_safetensors};
@@ -103,7 +103,7 @@ fn segmentation_learns_and_begins_with_other_weights() {
     assert!((after - val_mean_iou).abs() < 0.05, "{after} after {val_mean_iou}");
     let loaded = load_segmentor(
         &path("again/last.safetensors"),
-        &LoadSegmentorOptions::default(),
+        &LoadDenseOptions::default(),
         &Device::default(),
     );
     let info = loaded.expect("a segmentor").info;
@@ -141,7 +141,7 @@ fn segmentation_learns_and_begins_with_other_weights() {
     run(&path("vit"), &vit, &mut told).expect("a run");
     let expected = "InitializedBackbone { loaded: 149, fresh: 56, left_out: 3 }";
     assert!(told.iter().any(|event| event == expected), "{told:?}");
-    let options = LoadSegmentorOptions::default();
+    let options = LoadDenseOptions::default();
     let loaded = load_segmentor(&path("vit/last.safetensors"), &options, &Device::default());
     let BackboneConfig::Vit(loaded) = loaded.expect("a segmentor").config.backbone else {
         panic!("another backbone")
@@ -242,7 +242,7 @@ fn two_processes(data: &Path, recipe: &Recipe, folder: &Path) {
 
     // All three pictures, each once.
     let device = Device::default();
-    let loaded = load_segmentor(&run.last(), &LoadSegmentorOptions::default(), &device);
+    let loaded = load_segmentor(&run.last(), &LoadDenseOptions::default(), &device);
     let loaded = loaded.expect("a segmentor");
     let model = loaded.model.for_inference();
     let set = SegmentationSet::read(&definition).expect("a definition");

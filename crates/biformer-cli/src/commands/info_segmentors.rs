@@ -5,7 +5,7 @@ use std::io::{self, Write, stdout};
 use biformer::Error;
 use biformer::analysis::{LayerCost, segmentor_costs};
 use biformer::models::MODEL_NAMES;
-use biformer::segmentation::{LoadSegmentorOptions, METHOD_NAMES, SegmentorConfig};
+use biformer::segmentation::{LoadDenseOptions, METHOD_NAMES, SegmentorConfig};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -80,7 +80,7 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
 fn count(name: &str, args: &InfoArgs) -> anyhow::Result<Counted> {
     let device = device::parse("cpu")?;
     let (model, method, built) = if is_file_name(name) {
-        let loaded = segment::open(name, &LoadSegmentorOptions::default(), &device)?;
+        let loaded = segment::open(name, &LoadDenseOptions::default(), &device)?;
         (loaded.info.model, loaded.info.method, loaded.model)
     } else {
         let method = args.method.clone().ok_or_else(|| {

@@ -12,7 +12,10 @@ use super::{
     RoiExtractor,
 };
 use crate::data::detection::ResizePad;
-use crate::models::{BiFormerConfig, MODEL_NAMES, entry, guess_backbone, n_win};
+use crate::models::{
+    BiFormerConfig, LoadDenseOptions, MODEL_NAMES, check_picture_size, entry, guess_backbone,
+    holds_method, n_win, replace_last_layers,
+};
 use crate::weights::{
     StateDict, load_state_dict, read_metadata, read_state_dict_from, state_dict, write_safetensors,
 };
@@ -30,20 +33,6 @@ pub struct DetectorInfo {
     pub classes: Vec<String>,
     /// Size at which pictures are seen; if the file does not say, that of the official tests.
     pub resize: ResizePad,
-}
-
-/// How a checkpoint is to be read.
-#[derive(Clone, Debug, Default)]
-pub struct LoadDetectorOptions {
-    /// Name of the backbone; without it, metadata or the shapes of the weights tell.
-    pub model: Option<String>,
-    /// Which state dict of a training checkpoint to take.
-    pub key: Option<String>,
-    /// Classes. If the checkpoint has another number, the last layers that depend on it are replaced by fresh
-    /// ones.
-    pub num_classes: Option<usize>,
-    /// Stochastic depth of the last block, for training.
-    pub drop_path: f64,
 }
 
 /// What [`load_detector`] found.
@@ -66,7 +55,7 @@ pub struct LoadedDetector {
 /// [`Error::Checkpoint`] if the file cannot be read, or holds another model than asked for.
 pub fn load_detector(
     path: &Path,
-    options: &LoadDetectorOptions,
+    options: &LoadDenseOptions,
     device: &Device,
 ) -> Result<LoadedDetector> {
     let mut weights = read_state_dict_from(path, options.key.as_deref())?;
@@ -93,10 +82,7 @@ pub fn load_detector(
     let style = config.backbone.key_style();
     let model = config.init(device);
     if replaced_head.is_some() {
-        let mut fresh = state_dict(&model, style);
-        fresh.retain(|key, _| is_last_layer(key));
-        weights.retain(|key, _| !is_last_layer(key));
-        weights.extend(fresh);
+        replace_last_layers(&mut weights, &model, style, is_last_layer);
     }
     let model = load_state_dict(model, weights, style).map_err(|mismatch| {
         checkpoint_error(format!("does not fit {} on {name}: {mismatch}", config.method()))
@@ -107,12 +93,7 @@ pub fn load_detector(
 
 /// Whether a file holds a detector. One that cannot be read holds none: loading it tells why.
 pub fn is_detector(path: &Path) -> bool {
-    let metadata = read_metadata(path).unwrap_or_default();
-    match metadata.get("method") {
-        Some(method) => METHOD_NAMES.contains(&method.as_str()),
-        None if metadata.contains_key("model") => false,
-        None => read_state_dict_from(path, None).is_ok_and(|weights| holds_detector(&weights)),
-    }
+    holds_method(path, &METHOD_NAMES, holds_detector)
 }
 
 /// Whether these are weights of a detector.
@@ -234,11 +215,6 @@ fn info(
         size_divisor: entry(metadata, "size_divisor")?.unwrap_or(official.size_divisor),
         ..official
     };
-    let ResizePad { img_scale, size_divisor, .. } = resize;
-    if img_scale.iter().any(|side| !(1..=65_536).contains(side))
-        || !(1..=512).contains(&size_divisor)
-    {
-        return Err(format!("metadata: no size of pictures: {img_scale:?}, {size_divisor}"));
-    }
+    check_picture_size(resize.img_scale, resize.size_divisor)?;
     Ok(DetectorInfo { model, method: method.to_owned(), classes, resize })
 }

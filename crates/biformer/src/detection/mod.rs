@@ -40,6 +40,7 @@ mod rpn_head;
 mod rpn_losses;
 mod sampler;
 
+pub use crate::models::LoadDenseOptions;
 pub use anchor_targets::match_anchors;
 pub use anchors::{AnchorGenerator, grid};
 pub use assigner::{Assignment, Match, MaxIouAssigner};
@@ -52,9 +53,7 @@ pub use box_targets::{
 };
 pub use boxes::{Xyxy, area, clip, generalized_iou, iou};
 pub(crate) use checkpoint::holds_detector;
-pub use checkpoint::{
-    DetectorInfo, LoadDetectorOptions, LoadedDetector, is_detector, load_detector, save_detector,
-};
+pub use checkpoint::{DetectorInfo, LoadedDetector, is_detector, load_detector, save_detector};
 pub use coco_classes::COCO_CLASSES;
 pub use coco_scores::{ClassScores, CocoScores};
 pub use detections::{DetectOptions, Detection};

@@ -14,5 +14,8 @@ pub use biformer::{BiFormer, BiFormerConfig, MODEL_NAMES};
 pub use block::{Block, BlockConfig};
 pub use classifier_weights::InitializedBackbone;
 pub use conv_propagation::ConvPropagation;
-pub(crate) use dense_checkpoint::{BACKBONE, entry, guess_backbone, n_win};
+pub use dense_checkpoint::LoadDenseOptions;
+pub(crate) use dense_checkpoint::{
+    BACKBONE, check_picture_size, entry, guess_backbone, holds_method, n_win, replace_last_layers,
+};
 pub use vit::{Propagation, VIT_NAMES, Vit, VitAttention, VitConfig};

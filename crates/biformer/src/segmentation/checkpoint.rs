@@ -13,7 +13,8 @@ use super::{
 };
 use crate::data::segmentation::{SegmentationSet, TestResize, voc_palette};
 use crate::models::{
-    BACKBONE, BackboneConfig, MODEL_NAMES, VIT_NAMES, VitConfig, entry, guess_backbone, n_win,
+    BACKBONE, BackboneConfig, LoadDenseOptions, MODEL_NAMES, VIT_NAMES, VitConfig,
+    check_picture_size, entry, guess_backbone, holds_method, n_win, replace_last_layers,
 };
 use crate::weights::{
     StateDict, StateTensor, load_state_dict, read_metadata, read_state_dict_from, state_dict,
@@ -37,21 +38,6 @@ pub struct SegmentorInfo {
     pub resize: TestResize,
 }
 
-/// How a checkpoint is to be read.
-#[derive(Clone, Debug, Default)]
-pub struct LoadSegmentorOptions {
-    /// Name of the backbone; without it, metadata or the shapes of the weights tell. (Those of plain ViTs do
-    /// not: windows have no weights.)
-    pub model: Option<String>,
-    /// Which state dict of a training checkpoint to take.
-    pub key: Option<String>,
-    /// Classes. If the checkpoint has another number, the last layers of its heads are replaced by
-    /// fresh ones.
-    pub num_classes: Option<usize>,
-    /// Stochastic depth of the last block, for training.
-    pub drop_path: f64,
-}
-
 /// What [`load_segmentor`] found.
 #[derive(Debug)]
 pub struct LoadedSegmentor {
@@ -72,7 +58,7 @@ pub struct LoadedSegmentor {
 /// [`Error::Checkpoint`] if the file cannot be read, or holds another model than asked for.
 pub fn load_segmentor(
     path: &Path,
-    options: &LoadSegmentorOptions,
+    options: &LoadDenseOptions,
     device: &Device,
 ) -> Result<LoadedSegmentor> {
     let mut weights = read_state_dict_from(path, options.key.as_deref())?;
@@ -106,10 +92,7 @@ pub fn load_segmentor(
     let style = config.backbone.key_style();
     let model = config.init(device);
     if replaced_head.is_some() {
-        let mut fresh = state_dict(&model, style);
-        fresh.retain(|key, _| is_last_layer(key));
-        weights.retain(|key, _| !is_last_layer(key));
-        weights.extend(fresh);
+        replace_last_layers(&mut weights, &model, style, is_last_layer);
     }
     let model = load_state_dict(model, weights, style).map_err(|mismatch| {
         checkpoint_error(format!("does not fit {} on {name}: {mismatch}", config.method()))
@@ -120,13 +103,12 @@ pub fn load_segmentor(
 
 /// Whether a file holds a segmentor. One that cannot be read holds none: loading it tells why.
 pub fn is_segmentor(path: &Path) -> bool {
-    let metadata = read_metadata(path).unwrap_or_default();
-    if metadata.contains_key("model") {
-        let method = metadata.get("method");
-        return method.is_some_and(|method| METHOD_NAMES.contains(&method.as_str()));
-    }
-    let is_key = |key: &String| key.starts_with("decode_head.");
-    read_state_dict_from(path, None).is_ok_and(|weights| weights.keys().any(is_key))
+    holds_method(path, &METHOD_NAMES, holds_segmentor)
+}
+
+/// Whether these are weights of a segmentor.
+pub(crate) fn holds_segmentor(weights: &StateDict) -> bool {
+    weights.keys().any(|key| key.starts_with("decode_head."))
 }
 
 /// Writes a segmentor as safetensors under official names, with what [`load_segmentor`] needs as
@@ -234,11 +216,6 @@ fn info(
             size_divisor: entry(metadata, "size_divisor")?.unwrap_or(official.size_divisor),
         },
     };
-    let TestResize { img_scale, size_divisor } = info.resize;
-    if img_scale.iter().any(|side| !(1..=65_536).contains(side))
-        || !(1..=512).contains(&size_divisor)
-    {
-        return Err(format!("metadata: no size of pictures: {:?}", info.resize));
-    }
+    check_picture_size(info.resize.img_scale, info.resize.size_divisor)?;
     Ok(info)
 }

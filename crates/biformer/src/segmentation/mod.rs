@@ -19,11 +19,12 @@ mod semantic_fpn;
 mod upernet;
 mod windows;
 
+pub use crate::models::LoadDenseOptions;
 pub use baseline::{majority_baseline, majority_class};
 pub use batch::batch_tensors;
+pub(crate) use checkpoint::holds_segmentor;
 pub use checkpoint::{
-    LoadSegmentorOptions, LoadedSegmentor, SegmentorInfo, is_segmentor, load_segmentor,
-    save_segmentor,
+    LoadedSegmentor, SegmentorInfo, is_segmentor, load_segmentor, save_segmentor,
 };
 pub use evaluate::{Segmented, SegmentedBatch, evaluate};
 pub use fcn_head::{FcnHead, FcnHeadConfig};

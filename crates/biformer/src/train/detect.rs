@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 
 use super::engine::{Event, Run};
-use super::initial_backbone::tell_begun;
+use super::initial_weights::{load_options, tell_begun, tell_loaded};
 use super::objective::{Counts, Loss, Objective, Validation};
 use super::processes::hash;
 use super::{Recipe, Scores, Task};
@@ -16,8 +16,8 @@ use crate::data::detection::{
 };
 use crate::data::{DataLoader, Example, Loaded, Shard};
 use crate::detection::{
-    AveragePrecision, Detector, DetectorInfo, GroundTruth, Inference, IouType, LoadDetectorOptions,
-    batch_tensors, evaluate, holds_detector, load_detector, save_detector,
+    AveragePrecision, Detector, DetectorInfo, GroundTruth, Inference, IouType, batch_tensors,
+    evaluate, holds_detector, load_detector, save_detector,
 };
 use crate::layers::freeze_statistics;
 use crate::{Error, Result};
@@ -204,21 +204,9 @@ impl Detection {
             let backbone = tell_begun(begun, path, &recipe.model, observe)?;
             return Ok(Detector { backbone, neck, heads });
         }
-        let options = LoadDetectorOptions {
-            model: Some(recipe.model.clone()),
-            num_classes: Some(classes),
-            drop_path: recipe.drop_path,
-            ..LoadDetectorOptions::default()
-        };
-        let loaded = load_detector(path, &options, device)?;
-        let [found, wanted] = [&loaded.config, &config].map(|config| &config.heads);
-        if found != wanted {
-            let reason = format!("holds {found:?}, but the recipe asks for {wanted:?}");
-            return Err(Error::checkpoint(path, reason));
-        }
-        if let Some(checkpoint_classes) = loaded.replaced_head {
-            observe(Event::ReplacedHead { checkpoint_classes, classes });
-        }
+        let loaded = load_detector(path, &load_options(recipe, classes), device)?;
+        let heads = [&loaded.config, &config].map(|config| &config.heads);
+        tell_loaded(path, heads, loaded.replaced_head, classes, observe)?;
         Ok(loaded.model)
     }
 }

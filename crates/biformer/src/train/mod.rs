@@ -7,7 +7,7 @@ mod detect;
 mod ema;
 mod engine;
 mod gradients;
-mod initial_backbone;
+mod initial_weights;
 mod label_maps;
 mod layer_decay;
 mod metrics;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::engine::{Event, Run};
-use super::initial_backbone::tell_begun;
+use super::initial_weights::{load_options, tell_begun, tell_loaded};
 use super::objective::{Counts, Loss, Objective, Validation};
 use super::processes::hash;
 use super::{Recipe, Scores};
@@ -16,8 +16,8 @@ use crate::data::segmentation::{
 };
 use crate::data::{DataLoader, Example, Loaded, Shard};
 use crate::segmentation::{
-    Inference, LoadSegmentorOptions, Segmentor, SegmentorInfo, batch_tensors, evaluate,
-    load_segmentor, save_segmentor, segmentation_losses,
+    Inference, Segmentor, SegmentorInfo, batch_tensors, evaluate, holds_segmentor, load_segmentor,
+    save_segmentor, segmentation_losses,
 };
 use crate::{Error, Result};
 
@@ -117,22 +117,10 @@ impl Objective for Segmentation {
             return Ok(config.init(device));
         };
         let (weights, _) = read_weights(path, None)?;
-        if weights.keys().any(|key| key.starts_with("decode_head.")) {
-            let options = LoadSegmentorOptions {
-                model: Some(recipe.model.clone()),
-                num_classes: Some(classes),
-                drop_path: recipe.drop_path,
-                ..LoadSegmentorOptions::default()
-            };
-            let loaded = load_segmentor(path, &options, device)?;
-            let [found, wanted] = [&loaded.config, &config].map(|config| &config.decode_head);
-            if found != wanted {
-                let reason = format!("holds {found:?}, but the recipe asks for {wanted:?}");
-                return Err(Error::checkpoint(path, reason));
-            }
-            if let Some(checkpoint_classes) = loaded.replaced_head {
-                observe(Event::ReplacedHead { checkpoint_classes, classes });
-            }
+        if holds_segmentor(&weights) {
+            let loaded = load_segmentor(path, &load_options(recipe, classes), device)?;
+            let heads = [&loaded.config, &config].map(|config| &config.decode_head);
+            tell_loaded(path, heads, loaded.replaced_head, classes, observe)?;
             return Ok(loaded.model);
         }
         let model = config.init(device);

@@ -77,7 +77,7 @@ fn weights_tell_what_they_are() {
     assert_eq!(loaded.info.resize.img_scale, [1333, 800]);
     assert_eq!(loaded.config.heads, config().heads);
 
-    let options = LoadDetectorOptions { num_classes: Some(3), ..Default::default() };
+    let options = LoadDenseOptions { num_classes: Some(3), ..Default::default() };
     let loaded = load_detector(&path, &options, &device).expect("another last layer");
     assert_eq!((loaded.model.num_classes(), loaded.replaced_head), (3, Some(CLASSES)));
     let other = state_dict(&loaded.model, style);

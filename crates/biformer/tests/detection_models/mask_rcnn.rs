@@ -237,7 +237,7 @@ fn files_have_official_names() {
     assert_eq!(loaded.config.heads, config().heads);
     assert_eq!(state_dict(&loaded.model, style), state_dict(&model, style));
 
-    let options = LoadDetectorOptions { num_classes: Some(2), ..Default::default() };
+    let options = LoadDenseOptions { num_classes: Some(2), ..Default::default() };
     let loaded = load_detector(&path, &options, &device).expect("a detector");
     assert_eq!((loaded.replaced_head, loaded.model.num_classes()), (Some(CLASSES), 2));
 

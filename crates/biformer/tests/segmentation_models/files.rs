@@ -136,7 +136,7 @@ fn files_give_back_plain_vits() {
         write_safetensors(&path, &weights, &Default::default()).expect("a file");
         let error = load_segmentor(&path, &Default::default(), &device).expect_err("no name");
         assert!(error.to_string().contains("vit_tiny_window_global"), "{error}");
-        let options = LoadSegmentorOptions { model: Some(name.to_owned()), ..Default::default() };
+        let options = LoadDenseOptions { model: Some(name.to_owned()), ..Default::default() };
         let loaded = load_segmentor(&path, &options, &device).expect("a segmentor");
         assert!(state_dict(&loaded.model, KeyStyle::Vit) == weights, "{name}");
     }
@@ -195,7 +195,7 @@ fn weights_tell_what_they_are() {
         assert_eq!(loaded.info.classes, ["0", "1", "2", "3", "4"]);
         assert!(state_dict(&loaded.model, style) == weights, "{method}");
 
-        let options = LoadSegmentorOptions { num_classes: Some(3), ..Default::default() };
+        let options = LoadDenseOptions { num_classes: Some(3), ..Default::default() };
         let loaded = load_segmentor(&path, &options, &device).expect("another last layer");
         assert_eq!((loaded.model.num_classes(), loaded.replaced_head), (3, Some(CLASSES)));
         let other = state_dict(&loaded.model, style);
@@ -217,7 +217,7 @@ fn files_that_do_not_fit_are_refused_by_name() {
         change(&mut weights);
         write_safetensors(&path, &weights, &Default::default()).expect("a file");
         let options =
-            LoadSegmentorOptions { model: Some("biformer_pico".into()), ..Default::default() };
+            LoadDenseOptions { model: Some("biformer_pico".into()), ..Default::default() };
         load_segmentor(&path, &options, &device).expect_err("a wrong file").to_string()
     };
     let error = error_of(&|weights| {

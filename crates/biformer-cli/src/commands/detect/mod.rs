@@ -7,7 +7,7 @@ use biformer::Error;
 use biformer::classification::Pretrained;
 use biformer::data::detection::ResizePad;
 use biformer::detection::{
-    DetectOptions, Inference, LoadDetectorOptions, LoadedDetector, is_detector, load_detector,
+    DetectOptions, Inference, LoadDenseOptions, LoadedDetector, is_detector, load_detector,
 };
 use biformer::train::Task;
 use biformer::weights::resolve;
@@ -66,10 +66,10 @@ fn load(args: &CheckpointArgs, device: &Device) -> anyhow::Result<LoadedDetector
         let reason = "name the file of a detector; the weights that are built in are classifiers'";
         return Err(Error::option("checkpoint", reason).into());
     }
-    let options = LoadDetectorOptions {
+    let options = LoadDenseOptions {
         model: args.model.clone(),
         key: args.checkpoint_key.clone(),
-        ..LoadDetectorOptions::default()
+        ..LoadDenseOptions::default()
     };
     Ok(load_detector(&path, &options, device)?)
 }

@@ -7,7 +7,7 @@ use biformer::Error;
 use biformer::classification::Pretrained;
 use biformer::data::segmentation::TestResize;
 use biformer::segmentation::{
-    Inference, LoadSegmentorOptions, LoadedSegmentor, Slide, is_segmentor, load_segmentor,
+    Inference, LoadDenseOptions, LoadedSegmentor, Slide, is_segmentor, load_segmentor,
 };
 use biformer::train::Task;
 use biformer::weights::resolve;
@@ -59,10 +59,10 @@ pub fn refuse(flags: [(&'static str, bool); 2]) -> Result<(), Error> {
 
 /// The segmentor that the flags name.
 pub fn load(args: &CheckpointArgs, device: &Device) -> anyhow::Result<LoadedSegmentor> {
-    let options = LoadSegmentorOptions {
+    let options = LoadDenseOptions {
         model: args.model.clone(),
         key: args.checkpoint_key.clone(),
-        ..LoadSegmentorOptions::default()
+        ..LoadDenseOptions::default()
     };
     open(&args.checkpoint, &options, device)
 }
@@ -70,7 +70,7 @@ pub fn load(args: &CheckpointArgs, device: &Device) -> anyhow::Result<LoadedSegm
 /// The segmentor in a file, or on the hub.
 pub fn open(
     checkpoint: &str,
-    options: &LoadSegmentorOptions,
+    options: &LoadDenseOptions,
     device: &Device,
 ) -> anyhow::Result<LoadedSegmentor> {
     let path = resolve(checkpoint)?;

@@ -26,6 +26,43 @@ impl Folder {
     }
 }
 
+/// Boxes and masks, by Mask R-CNN.
+#[test]
+fn instances_are_learnt_scored_and_drawn() {
+    let folder = Folder::empty();
+    let config =
+        ObjectsConfig { img_size: 64, train_images: 4, val_images: 2, ..Default::default() };
+    write_detection_folder(&folder.path("scenes"), &config).expect("drawn pictures");
+    let train = "train --task instance --data scenes --model biformer_pico --neck-channels 16 \
+                 --head-channels 16 --stacked-convs 1 --img-scale 64 64 --batch-size 2 --epochs 1 \
+                 --warmup-iters 2 --output run";
+    let trained = folder.run(train).expect_code(0).json();
+    assert_keys(&trained, &["best_val_bbox_mAP", "val_segm_mAP", "val_segm_mAP_75", "seconds"]);
+    let csv = fs::read_to_string(folder.path("run/results.csv")).expect("results");
+    assert!(csv.contains(",val_bbox_mAP_75,val_segm_mAP,val_segm_mAP_50,"), "{csv}");
+
+    let eval = format!("eval --data scenes {WEIGHTS} --score-thr 0 --output scores");
+    let ended = folder.run(&eval).expect_code(0);
+    assert_keys(&ended.json(), &["bbox_mAP", "segm_mAP", "segm_AR@100", "method"]);
+    assert_eq!(ended.json()["method"], "mask_rcnn");
+    assert!(ended.stdout.contains("mask AP"), "{}", ended.stdout);
+    let results = folder.path("scores/results.json");
+    let found = read_results(&results).expect("detections");
+    assert!(!found.is_empty() && found.iter().all(|thing| thing.segmentation.is_some()));
+    let truth = folder.path("scenes/annotations/instances_val.json");
+    let (again, _) = evaluate_results(&truth, &results, IouType::Segm).expect("scores");
+    assert_eq!(again.ap(), ended.json()["segm_mAP"].as_f64().expect("a score"));
+
+    let predict =
+        format!("predict scenes/val {WEIGHTS} --score-thr 0 --max-per-img 3 --output seen");
+    let ended = folder.run(&format!("{predict} --format json")).expect_code(0);
+    let seen: Vec<Value> = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!(seen.len(), 2);
+    for thing in seen.iter().flat_map(|picture| picture["detections"].as_array().expect("a list")) {
+        assert_eq!(thing["segmentation"]["size"], serde_json::json!([64, 64]), "{thing}");
+    }
+}
+
 const WEIGHTS: &str = "--checkpoint run/last.safetensors";
 
 #[test]

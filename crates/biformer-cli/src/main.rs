@@ -73,6 +73,7 @@ fn main() -> ExitCode {
         Command::LabelMaps(args) => commands::label_maps::run(&args, &STOP),
         Command::Visualize(args) => commands::visualize::run(&args, &STOP),
         Command::Info(args) => commands::info::run(&args),
+        Command::Compare(args) => commands::compare::run(&args, &STOP),
         Command::Benchmark(args) => commands::benchmark::run(&args, &STOP),
         Command::Export(args) => commands::export::run(&args),
         Command::CheckData(args) => commands::check_data::run(&args, &STOP),

@@ -1,6 +1,7 @@
 //! The models as wholes: their size, the maps they give, stochastic depth.
 
 use biformer::analysis::{LayerCost, classifier_costs};
+use biformer::attention::STL_NAMES;
 use biformer::classification::{ImageClassifier, ImageClassifierConfig, guess_model};
 use biformer::layers::{DropPath, PatchEmbedKind, drop_path_rates};
 use biformer::models::{BiFormerConfig, MODEL_NAMES};
@@ -36,6 +37,28 @@ fn parameters_and_macs_are_those_of_the_official_code() {
         // leaves room for the layers that it does not see.
         let found = sum(&costs, |cost| cost.macs) as f64 / 1e9;
         assert!((found / gmacs - 1.0).abs() < 0.01, "{name}: {found} G, expected {gmacs} G");
+    }
+}
+
+/// Every attention of the layout takes narrow widths and maps that its windows do not divide.
+#[test]
+fn the_swin_layout_has_narrow_versions() {
+    let device = Device::default();
+    let picture = Tensor::random([1, 3, 64, 96], Distribution::Normal(0.0, 1.0), &device);
+    for layout in STL_NAMES.into_iter().chain(["biformer_stl"]) {
+        let config =
+            BiFormerConfig::from_name(&format!("{layout}_nano")).expect("a narrow version");
+        let wide = BiFormerConfig::from_name(layout).expect("a known name");
+        assert_eq!(config.mechanism, wide.mechanism);
+        let maps = config.init(&device).forward_features(picture.clone());
+        for (i, map) in maps.into_iter().enumerate() {
+            assert_eq!(map.dims(), [1, 32 << i, 16 >> i, 24 >> i], "{layout}");
+            let sum: f32 = map.abs().sum().into_scalar();
+            assert!(sum.is_finite() && sum > 0.0, "{layout}");
+        }
+    }
+    for name in ["biformer_tiny_nano", "swin_tiny_nano", "_nano"] {
+        assert!(BiFormerConfig::from_name(name).is_err(), "{name}");
     }
 }
 

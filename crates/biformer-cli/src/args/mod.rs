@@ -2,6 +2,7 @@
 
 mod benchmark;
 mod check_data;
+mod compare;
 mod detect;
 mod info;
 mod segment;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use benchmark::{Bench, BenchmarkArgs, Operator, OperatorArgs};
 pub use check_data::CheckDataArgs;
+pub use compare::CompareArgs;
 pub use detect::DetectArgs;
 pub use info::{ComplexityArgs, InfoArgs, is_file_name};
 pub use segment::{LookArgs, Mode, ScaleArgs, WindowArgs};
@@ -43,6 +45,15 @@ pub enum Command {
                             --initial-checkpoint biformer_nano.imagenette"
     )]
     Train(Box<TrainArgs>),
+    /// Train classifiers of several recipes on the same pictures, and set accuracy, speed and memory side by side
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "Example, which goes on where it was if it is started again:\n  \
+                      biformer compare recipes/stl_*.toml --data path/to/imagenette --img-size 64 --epochs 20 \\\n    \
+                      --warmup-epochs 2 --cooldown-epochs 0 --batch-size 64 --grad-accum-steps 1 \\\n    \
+                      --model-ema false --seeds 0 1 2 --output runs/compare"
+    )]
+    Compare(Box<CompareArgs>),
     /// Measure the accuracy of saved weights, the mIoU of a segmentor's, or the AP of a detector's
     #[command(
         after_help = "Examples:\n  biformer eval --data path/to/imagenette --checkpoint runs/train/best.safetensors\n  \

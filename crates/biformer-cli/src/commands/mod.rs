@@ -2,6 +2,7 @@
 
 pub mod benchmark;
 pub mod check_data;
+pub mod compare;
 pub mod demo;
 mod detect;
 pub mod eval;

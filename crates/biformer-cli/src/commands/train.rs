@@ -27,7 +27,8 @@ pub fn run(args: &TrainArgs, world: &World, stop: &AtomicBool) -> anyhow::Result
             (run, recipe)
         }
         None => {
-            let recipe = resolve_recipe(args)?;
+            let recipe =
+                resolve_recipe(args.recipe.as_deref(), args.data.as_deref(), &args.overrides)?;
             let output = args.output.clone().unwrap_or_else(|| next_free("runs/train"));
             (RunFolder::new(&output)?, recipe)
         }
@@ -93,20 +94,24 @@ fn in_processes(world: &World) -> String {
 }
 
 /// The recipe of the file, or the built-in one, with what the flags change.
-fn resolve_recipe(args: &TrainArgs) -> anyhow::Result<Recipe> {
-    let mut recipe = match &args.recipe {
+pub(super) fn resolve_recipe(
+    file: Option<&Path>,
+    data: Option<&Path>,
+    overrides: &Overrides,
+) -> anyhow::Result<Recipe> {
+    let mut recipe = match file {
         Some(path) => Recipe::read(path)?,
-        None => match args.overrides.task {
+        None => match overrides.task {
             Some(Task::Segment) => Recipe::segmentation(),
             Some(Task::Detect) => Recipe::detection(),
             Some(Task::Instance) => Recipe::instance_segmentation(),
             _ => Recipe::default(),
         },
     };
-    if args.data.is_some() {
-        recipe.data.clone_from(&args.data);
+    if data.is_some() {
+        recipe.data = data.map(Path::to_owned);
     }
-    args.overrides.apply(&mut recipe)?;
+    overrides.apply(&mut recipe)?;
     recipe.data = recipe.data.as_deref().map(absolute);
     if let Some(path) = recipe.initial_checkpoint.take() {
         let is_file = Pretrained::named(&path).is_none();

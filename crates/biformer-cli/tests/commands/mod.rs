@@ -3,6 +3,7 @@
 mod bad_input;
 mod benchmark;
 mod check_data;
+mod compare;
 mod demo;
 mod detection;
 mod eval;

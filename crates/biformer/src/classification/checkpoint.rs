@@ -125,7 +125,7 @@ fn build(
     };
     let name = match (&options.model, metadata.get("model")) {
         (Some(name), _) => name.clone(),
-        (None, Some(name)) if MODEL_NAMES.contains(&name.as_str()) => name.clone(),
+        (None, Some(name)) if BiFormerConfig::from_name(name).is_ok() => name.clone(),
         (None, _) => guess_model(&weights).ok_or_else(|| {
             let known = MODEL_NAMES.join(", ");
             let reason = format!("the weights are those of no model known here ({known})");

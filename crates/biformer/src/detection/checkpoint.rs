@@ -65,7 +65,7 @@ pub fn load_detector(
     let (heads, found_classes) = heads(&weights).map_err(checkpoint_error)?;
     let name = match (&options.model, metadata.get("model")) {
         (Some(name), _) => name.clone(),
-        (None, Some(name)) if MODEL_NAMES.contains(&name.as_str()) => name.clone(),
+        (None, Some(name)) if BiFormerConfig::from_name(name).is_ok() => name.clone(),
         (None, _) => guess_backbone(&weights).ok_or_else(|| {
             let known = MODEL_NAMES.join(", ");
             checkpoint_error(format!("the backbone is that of no model known here ({known})"))

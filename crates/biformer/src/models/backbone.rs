@@ -31,19 +31,18 @@ pub enum Backbone {
 }
 
 impl BackboneConfig {
-    /// The configuration of one of [`MODEL_NAMES`] or [`VIT_NAMES`].
+    /// The configuration of a model that [`BiFormerConfig::from_name`] knows, or of one of [`VIT_NAMES`].
     ///
     /// # Errors
     /// [`Error::Option`] if there is no such model.
     pub fn from_name(name: &str) -> Result<Self> {
-        if MODEL_NAMES.contains(&name) {
-            BiFormerConfig::from_name(name).map(Self::BiFormer)
-        } else if VIT_NAMES.contains(&name) {
-            VitConfig::from_name(name).map(Self::Vit)
-        } else {
-            let known = [MODEL_NAMES.as_slice(), &VIT_NAMES].concat().join(", ");
-            Err(Error::option("model", format!("no model `{name}`; there are {known}")))
+        if VIT_NAMES.contains(&name) {
+            return VitConfig::from_name(name).map(Self::Vit);
         }
+        BiFormerConfig::from_name(name).map(Self::BiFormer).map_err(|_| {
+            let known = [MODEL_NAMES.as_slice(), &VIT_NAMES].concat().join(", ");
+            Error::option("model", format!("no model `{name}`; there are {known}"))
+        })
     }
 
     /// Channels of the maps C2–C5.

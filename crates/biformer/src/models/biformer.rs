@@ -143,6 +143,15 @@ impl BiFormerConfig {
         Self::stl().with_mechanism(Some(mechanism))
     }
 
+    /// A small version of a model in the Swin layout, for comparisons of its attentions on small pictures and small
+    /// machines: 2 blocks a stage, 32 to 256 channels in heads of 16, so that all stages have an even number of
+    /// them. Its 4 × 4 regions fit sizes that are multiples of 64.
+    pub fn narrow(self) -> Self {
+        Self { depths: [2; 4], embed_dims: [32, 64, 128, 256], ..self }
+            .with_head_dim(16)
+            .with_n_win(4)
+    }
+
     /// Swin-T itself, with its own embedding and norms, for its weights.
     pub fn swin_tiny() -> Self {
         Self::stl_with(StlMechanism::ShiftedWindow).with_patch_embed(PatchEmbedKind::Swin)
@@ -153,11 +162,19 @@ impl BiFormerConfig {
         Self::small().with_pos_embed(false)
     }
 
-    /// The configuration of one of [`MODEL_NAMES`].
+    /// The configuration of one of [`MODEL_NAMES`], or of the [narrow](Self::narrow) version of `biformer_stl` or of
+    /// one of [`STL_NAMES`], whose name has `_nano` behind.
     ///
     /// # Errors
     /// [`Error::Option`] if there is no such model.
     pub fn from_name(name: &str) -> Result<Self> {
+        match name.strip_suffix("_nano") {
+            Some("biformer_stl") => return Ok(Self::stl().narrow()),
+            Some(layout) if STL_NAMES.contains(&layout) => {
+                return Ok(Self::from_name(layout)?.narrow());
+            }
+            _ => {}
+        }
         if let Some(mechanism) = StlMechanism::of_model(name) {
             return Ok(Self::stl_with(mechanism));
         }

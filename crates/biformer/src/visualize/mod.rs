@@ -9,6 +9,7 @@ mod detection;
 mod log_charts;
 mod page;
 mod routing;
+mod scatter_charts;
 mod segmentation;
 mod text;
 
@@ -20,6 +21,7 @@ pub use detection::{DrawnInstance, draw_instances, instance_palette};
 pub use log_charts::{LogChart, LogSeries, Mark, draw_log_charts};
 pub use page::{Page, attention_page};
 pub use routing::{draw_attention, draw_heat_map};
+pub use scatter_charts::{ScatterChart, ScatterPoint, draw_scatter_charts};
 pub use segmentation::{draw_segmentation, overlay};
 
 use std::io::{Cursor, Write};

@@ -1,0 +1,100 @@
+//! Things at two numbers each, with their names beside them.
+
+use std::ops::Range;
+
+use image::RgbImage;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::charts::{AXIS, Drawn, GRID, INK, Panel, color, draw_panels, short};
+
+/// A panel of things, both axes linear.
+#[derive(Debug, Clone)]
+pub struct ScatterChart {
+    /// What it shows.
+    pub title: String,
+    /// What lies to the right, from 0.
+    pub x: &'static str,
+    /// What lies above.
+    pub y: &'static str,
+    /// Told apart by ten colours.
+    pub points: Vec<ScatterPoint>,
+}
+
+/// One thing.
+#[derive(Debug, Clone)]
+pub struct ScatterPoint {
+    /// Told beside it.
+    pub name: String,
+    /// To the right, 0 or more.
+    pub x: f64,
+    /// Above.
+    pub y: f64,
+    /// How far it may be from there, up and down.
+    pub spread: f64,
+}
+
+/// Draws `charts` in rows of three.
+///
+/// # Panics
+/// If there are no charts.
+pub fn draw_scatter_charts(charts: &[ScatterChart]) -> RgbImage {
+    draw_panels(charts, draw_chart)
+}
+
+fn draw_chart<'a>(panel: &Panel<'a>, chart: &ScatterChart) -> Drawn<'a> {
+    let text = ("monospace", 16).into_font().color(&INK);
+    let title = ("monospace", 16, FontStyle::Bold).into_font().color(&INK);
+    let (x, y) = (to_the_right(chart), above(chart));
+    let middle = x.end / 2.0;
+    let mut axes = ChartBuilder::on(panel)
+        .caption(&chart.title, title)
+        .margin(14)
+        .margin_right(24)
+        .x_label_area_size(46)
+        .y_label_area_size(72)
+        .build_cartesian_2d(x, y)?;
+    axes.configure_mesh()
+        .x_desc(chart.x)
+        .y_desc(chart.y)
+        .x_labels(6)
+        .y_labels(6)
+        .x_label_formatter(&|value| short(*value))
+        .y_label_formatter(&|value| short(*value))
+        .max_light_lines(0)
+        .bold_line_style(GRID)
+        .axis_style(AXIS)
+        .label_style(text.clone())
+        .axis_desc_style(text)
+        .draw()?;
+    for (number, ScatterPoint { name, x, y, spread }) in chart.points.iter().enumerate() {
+        let color = color(number);
+        let style = ShapeStyle::from(color).stroke_width(2);
+        axes.draw_series(LineSeries::new([(*x, y - spread), (*x, y + spread)], style))?;
+        axes.draw_series([Circle::new((*x, *y), 4, color.filled())])?;
+        // Towards the middle, where there is room for it.
+        let (side, away) = if *x > middle { (HPos::Right, -8) } else { (HPos::Left, 8) };
+        let label = ("monospace", 16).into_font().color(&color).pos(Pos::new(side, VPos::Center));
+        let dot = EmptyElement::at((*x, *y));
+        axes.draw_series([dot + Text::new(name.clone(), (away, 0), label)])?;
+    }
+    Ok(())
+}
+
+/// From 0 to a little beyond all points.
+fn to_the_right(chart: &ScatterChart) -> Range<f64> {
+    let most = chart.points.iter().map(|point| point.x).fold(0.0, f64::max);
+    0.0..if most > 0.0 { 1.1 * most } else { 1.0 }
+}
+
+/// What the points reach with their spreads, and a little room.
+fn above(chart: &ScatterChart) -> Range<f64> {
+    let low = chart.points.iter().map(|point| point.y - point.spread).fold(f64::INFINITY, f64::min);
+    let high = chart.points.iter().map(|point| point.y + point.spread);
+    let high = high.fold(f64::NEG_INFINITY, f64::max);
+    if low > high {
+        return 0.0..1.0; // there are none
+    }
+    let room = (0.08 * (high - low)).max(0.5);
+    low - room..high + room
+}

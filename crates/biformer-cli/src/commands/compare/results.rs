@@ -139,19 +139,24 @@ impl Results {
 /// The table for a person.
 pub(super) fn show(entries: &[Entry]) -> String {
     let width = entries.iter().map(|entry| entry.recipe.chars().count()).max().unwrap_or(0).max(6);
-    let head = [
-        format!("{:<width$}  top-1 %      runs  images/s  images/s  MiB      MiB        M", ""),
-        format!(
-            "{:<width$}               of it  training inference training inference params GMACs",
-            "recipe"
-        ),
-    ];
+    let head = format!(
+        "{:<width$}  {:<12} {:>4} {:>12} {:>9} {:>10} {:>9} {:>8} {:>7}",
+        "recipe",
+        "top-1 %",
+        "runs",
+        "train img/s",
+        "img/s",
+        "train MiB",
+        "MiB",
+        "params M",
+        "GMACs",
+    );
     let memory = |mb: Option<f64>| mb.map_or("-".to_owned(), |mb| format!("{mb:.0}"));
     let rows = entries.iter().map(|entry| {
         let Entry { recipe, runs, val_top1, val_top1_std, speed } = entry;
         let spread = val_top1_std.map_or(String::new(), |std| format!("± {:.1}", 100.0 * std));
         format!(
-            "{recipe:<width$}  {:>5.1} {spread:<6} {runs:>5} {:>9.1} {:>9.1} {:>8} {:>9} {:>6.2} {:>5.3}",
+            "{recipe:<width$}  {:>5.1} {spread:<6} {runs:>4} {:>12.1} {:>9.1} {:>10} {:>9} {:>8.2} {:>7.3}",
             100.0 * val_top1,
             speed.train_images_per_second,
             speed.inference_images_per_second,
@@ -161,7 +166,7 @@ pub(super) fn show(entries: &[Entry]) -> String {
             speed.gmacs,
         )
     });
-    head.into_iter().chain(rows).collect::<Vec<_>>().join("\n")
+    std::iter::once(head).chain(rows).collect::<Vec<_>>().join("\n")
 }
 
 /// Accuracy over speed in inference, over speed in training, and over arithmetic.

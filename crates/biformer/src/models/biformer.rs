@@ -168,12 +168,10 @@ impl BiFormerConfig {
     /// # Errors
     /// [`Error::Option`] if there is no such model.
     pub fn from_name(name: &str) -> Result<Self> {
-        match name.strip_suffix("_nano") {
-            Some("biformer_stl") => return Ok(Self::stl().narrow()),
-            Some(layout) if STL_NAMES.contains(&layout) => {
-                return Ok(Self::from_name(layout)?.narrow());
-            }
-            _ => {}
+        if let Some(layout) = name.strip_suffix("_nano")
+            && (layout == "biformer_stl" || STL_NAMES.contains(&layout))
+        {
+            return Ok(Self::from_name(layout)?.narrow());
         }
         if let Some(mechanism) = StlMechanism::of_model(name) {
             return Ok(Self::stl_with(mechanism));

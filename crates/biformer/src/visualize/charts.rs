@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use image::{Rgb, RgbImage};
+use plotters::chart::MeshStyle;
 use plotters::prelude::*;
 
 use super::canvas::Canvas;
@@ -66,26 +67,12 @@ pub(super) fn draw_panels<C>(
 }
 
 fn draw_chart<'a>(panel: &Panel<'a>, chart: &Chart<'_>) -> Drawn<'a> {
-    // The canvas has one font in one size.
-    let text = ("monospace", 16).into_font().color(&INK);
-    let title = ("monospace", 16, FontStyle::Bold).into_font().color(&INK);
-    let mut axes = ChartBuilder::on(panel)
-        .caption(chart.title, title)
-        .margin(14)
-        .margin_right(24)
-        .x_label_area_size(46)
-        .y_label_area_size(72)
-        .build_cartesian_2d(epochs(chart), values(chart))?;
-    axes.configure_mesh()
+    let mut axes = frame(panel, chart.title).build_cartesian_2d(epochs(chart), values(chart))?;
+    plain(&mut axes.configure_mesh())
         .x_desc("epoch")
         .x_labels(8)
         .y_labels(6)
         .y_label_formatter(&|value| short(*value))
-        .max_light_lines(0)
-        .bold_line_style(GRID)
-        .axis_style(AXIS)
-        .label_style(text.clone())
-        .axis_desc_style(text.clone())
         .draw()?;
     for (number, curve) in chart.curves.iter().enumerate() {
         let color = color(number);
@@ -108,8 +95,30 @@ fn draw_chart<'a>(panel: &Panel<'a>, chart: &Chart<'_>) -> Drawn<'a> {
         .legend_area_size(26)
         .background_style(WHITE.mix(0.85))
         .border_style(GRID)
-        .label_font(text)
+        .label_font(text(&INK))
         .draw()
+}
+
+/// Title, margins and room for labels.
+pub(super) fn frame<'a, 'p>(panel: &'p Panel<'a>, title: &str) -> ChartBuilder<'p, 'p, Canvas<'a>> {
+    let style = ("monospace", 16, FontStyle::Bold).into_font().color(&INK);
+    let mut frame = ChartBuilder::on(panel);
+    frame.caption(title, style).margin(14).margin_right(24);
+    frame.x_label_area_size(46).y_label_area_size(72);
+    frame
+}
+
+/// A grid of few thin lines.
+pub(super) fn plain<'m, 'a, 'b, X: Ranged, Y: Ranged, B: DrawingBackend>(
+    mesh: &'m mut MeshStyle<'a, 'b, X, Y, B>,
+) -> &'m mut MeshStyle<'a, 'b, X, Y, B> {
+    let mesh = mesh.max_light_lines(0).bold_line_style(GRID).axis_style(AXIS);
+    mesh.label_style(text(&INK)).axis_desc_style(text(&INK))
+}
+
+/// The canvas has one font in one size.
+pub(super) fn text(color: &RGBColor) -> TextStyle<'static> {
+    ("monospace", 16).into_font().color(color)
 }
 
 /// The first ten categories of d3, as matplotlib has them.

@@ -5,7 +5,9 @@ use std::ops::Range;
 use image::RgbImage;
 use plotters::prelude::*;
 
-use super::charts::{AXIS, Drawn, GRID, INK, Panel, color, draw_panels, legend_position, short};
+use super::charts::{
+    Drawn, GRID, INK, Panel, color, draw_panels, frame, legend_position, plain, short, text,
+};
 
 /// A panel with powers of ten on both axes.
 #[derive(Debug, Clone)]
@@ -52,30 +54,17 @@ pub fn draw_log_charts(charts: &[LogChart]) -> RgbImage {
 }
 
 fn draw_chart<'a>(panel: &Panel<'a>, chart: &LogChart) -> Drawn<'a> {
-    let text = ("monospace", 16).into_font().color(&INK);
-    let title = ("monospace", 16, FontStyle::Bold).into_font().color(&INK);
     let [x, y] = [decades(chart, |point| point.0), decades(chart, |point| point.1)];
     // A long legend takes half of the panel: nothing else should be there.
     let room = if chart.series.len() > 4 { x.end / x.start } else { 1.0 };
     let ranges = [x.start..room * x.end, y];
     let [x, y] = ranges.clone();
-    let mut axes = ChartBuilder::on(panel)
-        .caption(&chart.title, title)
-        .margin(14)
-        .margin_right(24)
-        .x_label_area_size(46)
-        .y_label_area_size(72)
-        .build_cartesian_2d(x.log_scale(), y.log_scale())?;
-    axes.configure_mesh()
+    let mut axes = frame(panel, &chart.title).build_cartesian_2d(x.log_scale(), y.log_scale())?;
+    plain(&mut axes.configure_mesh())
         .x_desc(chart.x)
         .y_desc(chart.y)
         .x_label_formatter(&|value| short(*value))
         .y_label_formatter(&|value| short(*value))
-        .max_light_lines(0)
-        .bold_line_style(GRID)
-        .axis_style(AXIS)
-        .label_style(text.clone())
-        .axis_desc_style(text.clone())
         .draw()?;
     for LogSeries { name, points, mark, color: number } in &chart.series {
         let (color, mark) = (color(*number), *mark);
@@ -111,7 +100,7 @@ fn draw_chart<'a>(panel: &Panel<'a>, chart: &LogChart) -> Drawn<'a> {
         .legend_area_size(26)
         .background_style(WHITE.mix(0.85))
         .border_style(GRID)
-        .label_font(text)
+        .label_font(text(&INK))
         .draw()
 }
 

@@ -6,7 +6,7 @@ use image::RgbImage;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::charts::{AXIS, Drawn, GRID, INK, Panel, color, draw_panels, short};
+use super::charts::{Drawn, Panel, color, draw_panels, frame, plain, short, text};
 
 /// A panel of things, both axes linear.
 #[derive(Debug, Clone)]
@@ -43,29 +43,16 @@ pub fn draw_scatter_charts(charts: &[ScatterChart]) -> RgbImage {
 }
 
 fn draw_chart<'a>(panel: &Panel<'a>, chart: &ScatterChart) -> Drawn<'a> {
-    let text = ("monospace", 16).into_font().color(&INK);
-    let title = ("monospace", 16, FontStyle::Bold).into_font().color(&INK);
     let (x, y) = (to_the_right(chart), above(chart));
     let middle = x.end / 2.0;
-    let mut axes = ChartBuilder::on(panel)
-        .caption(&chart.title, title)
-        .margin(14)
-        .margin_right(24)
-        .x_label_area_size(46)
-        .y_label_area_size(72)
-        .build_cartesian_2d(x, y)?;
-    axes.configure_mesh()
+    let mut axes = frame(panel, &chart.title).build_cartesian_2d(x, y)?;
+    plain(&mut axes.configure_mesh())
         .x_desc(chart.x)
         .y_desc(chart.y)
         .x_labels(6)
         .y_labels(6)
         .x_label_formatter(&|value| short(*value))
         .y_label_formatter(&|value| short(*value))
-        .max_light_lines(0)
-        .bold_line_style(GRID)
-        .axis_style(AXIS)
-        .label_style(text.clone())
-        .axis_desc_style(text)
         .draw()?;
     for (number, ScatterPoint { name, x, y, spread }) in chart.points.iter().enumerate() {
         let color = color(number);
@@ -74,7 +61,7 @@ fn draw_chart<'a>(panel: &Panel<'a>, chart: &ScatterChart) -> Drawn<'a> {
         axes.draw_series([Circle::new((*x, *y), 4, color.filled())])?;
         // Towards the middle, where there is room for it.
         let (side, away) = if *x > middle { (HPos::Right, -8) } else { (HPos::Left, 8) };
-        let label = ("monospace", 16).into_font().color(&color).pos(Pos::new(side, VPos::Center));
+        let label = text(&color).pos(Pos::new(side, VPos::Center));
         let dot = EmptyElement::at((*x, *y));
         axes.draw_series([dot + Text::new(name.clone(), (away, 0), label)])?;
     }

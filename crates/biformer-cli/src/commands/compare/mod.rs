@@ -40,8 +40,8 @@ pub fn run(args: &CompareArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
             say(format!("interrupted; the same command with --output {} goes on", shown(&output)));
             return Ok(Done::Interrupted);
         };
-        let measured = results.speed_of(name).map_or_else(|| speed::measure(args, &recipe), Ok)?;
-        results.add(trained.with_speed(measured))?;
+        let speed = results.speed_of(name).map_or_else(|| speed::measure(args, &recipe), Ok)?;
+        results.add(Run { speed, ..trained })?;
         forget_state(&folder)?;
     }
     let names: Vec<_> = recipes.iter().map(|(name, _)| name.as_str()).collect();

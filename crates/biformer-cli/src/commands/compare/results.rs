@@ -10,9 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::super::write_csv;
 use super::speed::Speed;
 
-/// What came of one recipe with one seed: a line of the file.
+/// What came of one recipe with one seed. A line of the file is the run and its speed, side by side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Run {
     pub recipe: String,
     pub model: String,
@@ -25,12 +24,9 @@ pub(super) struct Run {
     /// Of the best epoch.
     pub best_val_top1: f64,
     pub seconds: f64,
-    pub train_images_per_second: f64,
-    pub inference_images_per_second: f64,
-    pub train_peak_rss_mb: Option<f64>,
-    pub inference_peak_rss_mb: Option<f64>,
-    pub param_count: f64,
-    pub gmacs: f64,
+    /// Seeds do not change it.
+    #[serde(skip)]
+    pub speed: Speed,
 }
 
 /// A recipe over its seeds.
@@ -52,63 +48,40 @@ pub(super) struct Results {
     runs: Vec<Run>,
 }
 
-impl Run {
-    pub fn with_speed(self, speed: Speed) -> Self {
-        let Speed {
-            train_images_per_second,
-            inference_images_per_second,
-            train_peak_rss_mb,
-            inference_peak_rss_mb,
-            param_count,
-            gmacs,
-        } = speed;
-        Self {
-            train_images_per_second,
-            inference_images_per_second,
-            train_peak_rss_mb,
-            inference_peak_rss_mb,
-            param_count,
-            gmacs,
-            ..self
-        }
-    }
-
-    fn speed(&self) -> Speed {
-        Speed {
-            train_images_per_second: self.train_images_per_second,
-            inference_images_per_second: self.inference_images_per_second,
-            train_peak_rss_mb: self.train_peak_rss_mb,
-            inference_peak_rss_mb: self.inference_peak_rss_mb,
-            param_count: self.param_count,
-            gmacs: self.gmacs,
-        }
-    }
-}
-
 impl Results {
     /// Those of an earlier call, if the file is there.
     pub fn open(file: &Path) -> Result<Self> {
-        let mut runs = Vec::new();
+        let mut results = Self { file: file.to_owned(), runs: Vec::new() };
         if file.exists() {
-            let wrong = |error: csv::Error| Error::dataset(file, error);
-            let mut lines = csv::Reader::from_path(file).map_err(wrong)?;
-            runs = lines.deserialize().collect::<Result<_, csv::Error>>().map_err(wrong)?;
+            results.read().map_err(|error| Error::dataset(file, error))?;
         }
-        Ok(Self { file: file.to_owned(), runs })
+        Ok(results)
+    }
+
+    /// Each part of a line takes the columns that it knows.
+    fn read(&mut self) -> Result<(), csv::Error> {
+        let mut lines = csv::Reader::from_path(&self.file)?;
+        let columns = lines.headers()?.clone();
+        for line in lines.records() {
+            let line = line?;
+            let run: Run = line.deserialize(Some(&columns))?;
+            self.runs.push(Run { speed: line.deserialize(Some(&columns))?, ..run });
+        }
+        Ok(())
     }
 
     pub fn has(&self, recipe: &str, seed: u64) -> bool {
         self.runs.iter().any(|run| run.recipe == recipe && run.seed == seed)
     }
 
-    /// Seeds do not change it.
     pub fn speed_of(&self, recipe: &str) -> Option<Speed> {
-        self.runs.iter().find(|run| run.recipe == recipe).map(Run::speed)
+        self.runs.iter().find(|run| run.recipe == recipe).map(|run| run.speed)
     }
 
     pub fn add(&mut self, run: Run) -> Result<()> {
         self.runs.push(run);
-        write_csv(&self.file, &self.runs)
+        let lines: Vec<_> = self.runs.iter().map(|run| (run, run.speed)).collect();
+        write_csv(&self.file, &lines)
     }
 
     /// The recipes over these seeds, the most accurate first.

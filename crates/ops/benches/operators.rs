@@ -4,12 +4,13 @@
 use std::time::Instant;
 
 use biformer_ops::{
-    LinearFusion, RegionGrid, Roi, RoiAlignOptions, RoutedAttentionOptions, RoutingOptions, Taps,
-    Weight, Window, batch_norm, batch_norm_reference, convolution, convolution_reference,
-    depthwise_conv, depthwise_conv_add, depthwise_conv_reference, gelu, global_attention,
-    global_attention_traced, instruction_set, layer_norm, layer_norm_reference, linear,
-    linear_reference, resample, resample_reference, roi_align, roi_align_reference, route,
-    route_reference, routed_attention, routed_attention_traced,
+    BiasedAttentionOptions, LinearFusion, RegionGrid, Roi, RoiAlignOptions, RoutedAttentionOptions,
+    RoutingOptions, Taps, Weight, Window, batch_norm, batch_norm_reference, biased_attention,
+    biased_attention_reference, convolution, convolution_reference, depthwise_conv,
+    depthwise_conv_add, depthwise_conv_reference, gelu, global_attention, global_attention_traced,
+    instruction_set, layer_norm, layer_norm_reference, linear, linear_reference, resample,
+    resample_reference, roi_align, roi_align_reference, route, route_reference, routed_attention,
+    routed_attention_traced,
 };
 use burn::tensor::{Device, Distribution, Tensor, activation};
 
@@ -35,6 +36,10 @@ fn main() {
     for batch in [1, 8] {
         bench_global_attention([batch, 7, 7, 512]);
     }
+    // Shifted windows of Swin-T's stages 1 and 4 at 224², and the blocks with halos of sliding ones.
+    bench_biased_attention([1, 64, 49, 96], 49, 3);
+    bench_biased_attention([1, 1, 49, 768], 49, 24);
+    bench_biased_attention([1, 64, 49, 96], 169, 3);
     // The widest and the narrowest product of each stage, and the embeddings, of BiFormer-T at 224².
     for (side, channels) in [(56, 64), (28, 128), (14, 256), (7, 512)] {
         bench_linear([1, side, side, channels], 3 * channels);
@@ -64,6 +69,29 @@ fn main() {
         bench_batch_norm([batch, side, side, channels]);
         bench_gelu([batch, side, side, 3 * channels]);
     }
+}
+
+/// Batch, windows, queries and channels; a bias for each window.
+fn bench_biased_attention(shape: [usize; 4], keys: usize, num_heads: usize) {
+    let device = Device::default();
+    let [batch, windows, queries, channels] = shape;
+    let none = [Tensor::zeros([1], &device), Tensor::zeros([1], &device)];
+    let scale = ((channels / num_heads) as f64).powf(-0.5);
+    let options = BiasedAttentionOptions { num_heads, scale };
+    let of_keys = [(); 2].map(|()| random([batch, windows, keys, channels], &device));
+    let bias = random([windows, num_heads, queries, keys], &device);
+    let run = |operator: fn(_, _, _, _, &_) -> Tensor<4>| {
+        let ([key, value], bias) = (of_keys.clone(), bias.clone());
+        move |query: Tensor<4>, _: [Tensor<1>; 2]| {
+            let [key, value, bias] = [&key, &value, &bias].map(|x| match query.is_autodiff() {
+                true => x.clone().autodiff().require_grad(),
+                false => x.clone(),
+            });
+            operator(query, key, value, Some(bias), &options)
+        }
+    };
+    let name = format!("biased_attention, {keys} keys");
+    compare(&name, shape, none, run(biased_attention_reference), run(biased_attention));
 }
 
 /// Packed weights forward, plain ones in training.

@@ -10,6 +10,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::all_reduce::{self, Reducer};
+use crate::biased_attention::{self, cpu::Options as BiasedAttention};
 use crate::convolution::{self, ConvolutionOptions, Window};
 use crate::linear::{self, LinearOptions};
 use crate::resample::{self, Resampling};
@@ -27,6 +28,15 @@ const WITHOUT_GRADIENTS: &str = "the public functions choose differentiable kern
 pub trait OpsBackend: burn::backend::Backend {
     /// See [`all_reduce`](fn@crate::all_reduce).
     fn all_reduce(x: FloatTensor<Self>, reducer: Reducer) -> FloatTensor<Self>;
+
+    /// See [`biased_attention`](fn@crate::biased_attention); the bias is any tensor if `options` says that there is none.
+    fn fused_biased_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: BiasedAttention,
+    ) -> FloatTensor<Self>;
 
     /// See [`depthwise_conv`](fn@crate::depthwise_conv).
     fn fused_depthwise_conv(
@@ -140,6 +150,16 @@ pub trait OpsBackend: burn::backend::Backend {
 impl OpsBackend for Flex {
     fn all_reduce(x: FloatTensor<Self>, reducer: Reducer) -> FloatTensor<Self> {
         all_reduce::forward(&x, &reducer)
+    }
+
+    fn fused_biased_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: BiasedAttention,
+    ) -> FloatTensor<Self> {
+        biased_attention::cpu::forward([&query, &key, &value, &bias], &options)
     }
 
     fn fused_depthwise_conv(
@@ -269,6 +289,16 @@ impl OpsBackend for Flex {
 impl<C: CheckpointStrategy> OpsBackend for Autodiff<Flex, C> {
     fn all_reduce(x: FloatTensor<Self>, reducer: Reducer) -> FloatTensor<Self> {
         all_reduce::differentiable::<C>(x, reducer)
+    }
+
+    fn fused_biased_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: BiasedAttention,
+    ) -> FloatTensor<Self> {
+        biased_attention::autodiff::forward::<C>([query, key, value, bias], options)
     }
 
     fn fused_depthwise_conv(

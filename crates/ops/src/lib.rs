@@ -26,6 +26,7 @@ mod all_reduce;
 mod backend;
 mod bandwidth;
 mod batch_norm;
+mod biased_attention;
 mod columns;
 mod convolution;
 mod depthwise_conv;
@@ -52,6 +53,7 @@ pub use all_reduce::{Reducer, all_reduce};
 pub use backend::{OpsBackend, is_cpu, is_fused};
 pub use bandwidth::memory_bandwidth;
 pub use batch_norm::{batch_norm, batch_norm_reference};
+pub use biased_attention::{BiasedAttentionOptions, biased_attention, biased_attention_reference};
 pub use convolution::{
     ConvolutionOptions, Window, convolution, convolution_reference, convolution_weight,
 };

@@ -3,9 +3,10 @@
 mod numbers;
 
 use biformer_ops::{
-    LinearFusion, Norm, RegionGrid, Roi, RoiAlignOptions, RoutedAttentionOptions, RoutingOptions,
-    Weight, Window, batch_norm, convolution, convolution_weight, depthwise_conv, global_attention,
-    layer_norm, linear, roi_align, route, routed_attention,
+    BiasedAttentionOptions, LinearFusion, Norm, RegionGrid, Roi, RoiAlignOptions,
+    RoutedAttentionOptions, RoutingOptions, Weight, Window, batch_norm, biased_attention,
+    convolution, convolution_weight, depthwise_conv, global_attention, layer_norm, linear,
+    roi_align, route, routed_attention,
 };
 use burn::tensor::{Device, Tensor, TensorData};
 use numbers::{assert_close, numbers, values};
@@ -179,6 +180,25 @@ fn of_roi_align() {
         let options = RoiAlignOptions { output_size, spatial_scale: 0.5, sampling_ratio, aligned };
         let x = numbers([2, 4, 5, 3], 1, &Device::default());
         check(&format!("{options:?}"), [x], |[x]| roi_align(x, &rois, &options));
+    }
+}
+
+/// A bias for all windows, and one for each.
+#[test]
+fn of_biased_attention() {
+    let device = Device::default();
+    let options = BiasedAttentionOptions { num_heads: 2, scale: 0.7 };
+    for windows in [1, 2] {
+        let [query, key, value] = [3, 4, 4].map(|tokens| [2, 2, tokens, 4]);
+        let shapes = [query, key, value, [windows, 2, 3, 4]];
+        let mut seed = 0;
+        let inputs = shapes.map(|shape| {
+            seed += 1;
+            numbers(shape, seed, &device)
+        });
+        check(&format!("{windows} biases"), inputs, |[query, key, value, bias]| {
+            biased_attention(query, key, value, Some(bias), &options)
+        });
     }
 }
 

@@ -1,7 +1,7 @@
-//! Attention with a bias for each query and key, window by window: what routed attention has no place for.
+//! Attention with a bias for each query and key, window by window, and biases that mask.
 
-use biformer_ops::RegionGrid;
-use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
+use biformer_ops::{BiasedAttentionOptions, RegionGrid};
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// Bias of a key that must not be attended to. Its weight is exactly 0; and unlike −∞ it leaves a query
 /// without keys, which only padding can be, without NaN.
@@ -10,31 +10,16 @@ pub(super) const MASKED: f32 = -1e4;
 /// softmax(Q Kᵀ / √head_dim + B) V, head by head, within each window.
 ///
 /// # Shapes
-/// - query: `[batch, windows, queries, channels]`
-/// - key, value: `[batch, windows, keys, channels]`
-/// - bias: `[windows, num_heads, queries, keys]`, or 1 in place of any of them
-/// - output: like `query`
+/// As [`biformer_ops::biased_attention`].
 pub(super) fn biased_attention(
     [query, key, value]: [Tensor<4>; 3],
     bias: Option<Tensor<4>>,
     num_heads: usize,
 ) -> Tensor<4> {
-    let [batch, windows, queries, channels] = query.dims();
-    let [_, _, keys, _] = key.dims();
-    let head_dim = channels / num_heads;
-    let heads = |x: Tensor<4>, tokens: usize| {
-        x.reshape([batch * windows, tokens, num_heads, head_dim]).swap_dims(1, 2)
-        // [batch * windows, num_heads, tokens, head_dim]
-    };
-    let query = heads(query, queries) * (head_dim as f64).powf(-0.5);
-    let mut logits = query.matmul(heads(key, keys).swap_dims(2, 3));
-    if let Some(bias) = bias {
-        let by_window = logits.reshape([batch, windows, num_heads, queries, keys]);
-        let biased = by_window + bias.unsqueeze::<5>();
-        logits = biased.reshape([batch * windows, num_heads, queries, keys]);
-    }
-    let attended = softmax(logits, 3).matmul(heads(value, keys)).swap_dims(1, 2);
-    attended.reshape([batch, windows, queries, channels])
+    let [.., channels] = query.dims();
+    let scale = ((channels / num_heads) as f64).powf(-0.5);
+    let options = BiasedAttentionOptions { num_heads, scale };
+    biformer_ops::biased_attention(query, key, value, bias, &options)
 }
 
 /// 0 where `may_attend(window, query, key)`, else [`MASKED`].

@@ -224,16 +224,22 @@ impl QuadTreeAttention {
             all.reshape([1, 1, tokens]).repeat_dim(0, maps)
         });
         let [_, groups, keys] = candidates.dims();
+        // Rows of the candidates when the tokens of all maps stand one below the other.
+        let first_row = Tensor::<1, Int>::arange(0..maps as i64, &device) * tokens as i64;
+        let rows = candidates.clone() + first_row.reshape([maps, 1, 1]);
+        let rows = rows.reshape([maps * groups * keys]);
         let gather = |x: Tensor<3>| {
-            let [_, _, channels] = x.dims();
-            let index = candidates.clone().reshape([maps, groups * keys, 1]);
-            let gathered = x.gather(1, index.repeat_dim(2, channels));
-            gathered.reshape([maps, groups, keys, channels])
+            let x = x.reshape([maps * tokens, head_dim]).select(0, rows.clone());
+            x.reshape([maps, groups, keys, head_dim])
         };
-        let bias = padding_bias([height, width], size, &device).repeat_dim(0, maps);
-        let bias = gather(bias).swap_dims(2, 3); // [maps, groups, 1, keys]
         let query = cells.split(query * (head_dim as f64).powf(-0.5));
-        let weights = softmax(query.matmul(gather(key).swap_dims(2, 3)) + bias, 3);
+        let mut logits = query.matmul(gather(key).swap_dims(2, 3));
+        if size != [height, width] {
+            let bias = padding_bias([height, width], size, &device);
+            let bias = bias.select(0, candidates.clone().reshape([maps * groups * keys]));
+            logits = logits + bias.reshape([maps, groups, 1, keys]);
+        }
+        let weights = softmax(logits, 3);
         let message = cells.merge(weights.clone().matmul(gather(value))); // [maps, tokens, head_dim]
         let message = message.reshape([batch, num_heads, tokens, head_dim]).swap_dims(1, 2);
         let message = message.reshape([batch, height, width, dim]);
@@ -285,10 +291,10 @@ impl ValueBranch {
 /// [`MASKED`] for what holds nothing of the picture.
 ///
 /// # Shapes
-/// - output: `[1, height * width, 1]`
-fn padding_bias([height, width]: [usize; 2], size: [usize; 2], device: &Device) -> Tensor<3> {
+/// - output: `[height * width]`
+fn padding_bias([height, width]: [usize; 2], size: [usize; 2], device: &Device) -> Tensor<1> {
     let is_padding = |token: usize| token / width >= size[0] || token % width >= size[1];
     let bias_of = |token| if is_padding(token) { MASKED } else { 0.0 };
     let bias: Vec<f32> = (0..height * width).map(bias_of).collect();
-    Tensor::from_data(TensorData::new(bias, [1, height * width, 1]), device)
+    Tensor::from_data(TensorData::new(bias, [height * width]), device)
 }

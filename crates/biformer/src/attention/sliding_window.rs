@@ -13,7 +13,7 @@
 use biformer_ops::{Precision, RegionGrid, split_qkv};
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData, ops::PadMode};
+use burn::tensor::{Device, Tensor};
 
 use super::biased_attention::{biased_attention, mask};
 use super::block_attention::{BlockAttention, BlockPlace, Part, head_dim};
@@ -120,21 +120,37 @@ impl SlidingWindowAttention {
     /// - x: `[batch, height, width, channels]`
     /// - output: `[batch, blocks, halo_size², channels]`
     fn with_halo(&self, x: Tensor<4>, grid: &RegionGrid) -> Tensor<4> {
-        let (radius, halo) = (self.radius(), self.halo_size());
-        let [padded_height, padded_width] = grid.padded_size();
-        let below = radius + padded_height - grid.height;
-        let right = radius + padded_width - grid.width;
-        let padding = [(0, 0), (radius, below), (radius, right), (0, 0)];
-        let device = x.device();
-        let places = |blocks: usize| {
-            let place = |i: usize| (i / halo * self.config.window_size + i % halo) as i64;
-            let places: Vec<i64> = (0..blocks * halo).map(place).collect();
-            Tensor::<1, Int>::from_data(TensorData::new(places, [blocks * halo]), &device)
+        let [batch, _, _, channels] = x.dims();
+        let RegionGrid { rows, cols, .. } = *grid;
+        let (size, halo) = (self.config.window_size, self.halo_size());
+        let x = grid.pad(x).reshape([batch, rows, size, cols * size * channels]);
+        let x = self.with_neighbours(x).reshape([batch * rows * halo, cols, size, channels]);
+        let x = self.with_neighbours(x).reshape([batch, rows, halo, cols, halo * channels]);
+        x.swap_dims(2, 3).reshape([batch, rows * cols, halo * halo, channels])
+    }
+
+    /// Each block of a sequence between the end of the one before and the beginning of the next; zeros
+    /// beyond the ends.
+    ///
+    /// # Shapes
+    /// - x: `[batch, blocks, window_size, channels]`
+    /// - output: `[batch, blocks, halo_size, channels]`
+    fn with_neighbours(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, blocks, size, channels] = x.dims();
+        let radius = self.radius();
+        let beyond = Tensor::zeros([batch, 1, radius, channels], &x.device());
+        let others = |first: usize, part: usize| {
+            let others = x.clone().narrow(1, first, blocks - 1);
+            others.narrow(2, part, radius)
         };
-        let x = x.pad(padding, PadMode::Constant(0.0));
-        let x = x.select(1, places(grid.rows)).select(2, places(grid.cols));
-        let (height, width) = (grid.rows * halo, grid.cols * halo);
-        RegionGrid::windows(height, width, halo).partition(x)
+        let [before, after] = match blocks {
+            1 => [beyond.clone(), beyond],
+            _ => [
+                Tensor::cat(vec![beyond.clone(), others(0, size - radius)], 1),
+                Tensor::cat(vec![others(1, 0), beyond], 1),
+            ],
+        };
+        Tensor::cat(vec![before, x, after], 2)
     }
 
     /// B for neighbours, and what masks all others.

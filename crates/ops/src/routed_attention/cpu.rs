@@ -128,7 +128,7 @@ impl Source {
         Self { longer, ..source }
     }
 
-    fn shape(&self) -> [usize; 4] {
+    pub fn shape(&self) -> [usize; 4] {
         self.tensor.layout().shape().dims()
     }
 

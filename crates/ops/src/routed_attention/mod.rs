@@ -13,7 +13,7 @@ pub(crate) mod lce;
 pub(crate) mod quads;
 mod reference;
 mod softmax;
-mod tile;
+pub(crate) mod tile;
 
 use std::ops::Range;
 

@@ -9,12 +9,12 @@
 use crate::simd::{Simd, lanes, load, mul_add};
 
 /// Most rows of a tile: with two sums a row, two vectors of B and one of A they fit the registers.
-pub(super) const fn max_rows<S: Simd>() -> usize {
+pub(crate) const fn max_rows<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { 12 } else { 6 }
 }
 
 /// Columns of a tile.
-pub(super) const fn width<S: Simd>() -> usize {
+pub(crate) const fn width<S: Simd>() -> usize {
     2 * S::F32_LANES
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn slack(head_dim: usize) -> usize {
 /// # Safety
 /// `a(i, k)` and [`width`] numbers at `b(k)` can be read for each row i and k below `inner`.
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Simd>(
+pub(crate) unsafe fn multiply<S: Simd>(
     simd: S,
     rows: usize,
     inner: usize,

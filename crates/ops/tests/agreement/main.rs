@@ -5,6 +5,7 @@ mod attention;
 mod autocast;
 mod batch_norm;
 mod bf16;
+mod biased_attention;
 mod depthwise_conv;
 mod gelu;
 mod layer_norm;

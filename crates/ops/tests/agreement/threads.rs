@@ -1,6 +1,9 @@
 //! The same numbers, bit for bit, for any number of threads: exact resume rests on it.
 
-use biformer_ops::{Roi, RoiAlignOptions, batch_norm, depthwise_conv, gelu, layer_norm, roi_align};
+use biformer_ops::{
+    BiasedAttentionOptions, Roi, RoiAlignOptions, batch_norm, biased_attention, depthwise_conv,
+    gelu, layer_norm, roi_align,
+};
 use burn::tensor::Tensor;
 
 use crate::numbers::values;
@@ -43,6 +46,18 @@ fn threads_change_nothing() {
             let rois: Vec<Roi> = (0..20).map(roi).collect();
             roi_align(x * scale.unsqueeze(), &rois, &options) + bias.unsqueeze()
         }));
+        for windows in [1, 10] {
+            // One bias for all windows, and one for each.
+            results.extend(bits_of_all(x.clone(), vectors.clone(), |x, [scale, bias]| {
+                let options = BiasedAttentionOptions { num_heads: 3, scale: 0.2 };
+                let x = x.reshape([3, 10, 87, 72]) * scale.unsqueeze();
+                let bias =
+                    bias.reshape([1, 1, 1, 72]).slice_dim(3, 0..36).repeat(&[windows, 1, 87, 1]);
+                let bias = Tensor::cat(vec![bias.clone(), bias.clone(), bias], 3);
+                let bias = bias.slice_dim(3, 0..87);
+                biased_attention(x.clone(), x.clone(), x, Some(bias), &options)
+            }));
+        }
         results
     };
     let with_threads = |threads| {

@@ -26,6 +26,9 @@ use crate::layers::{LayerNorm, Linear, convolve};
 /// Tokens along a side of a window.
 const WINDOW_SIZE: usize = 7;
 
+/// PyTorch's own, as in the official code.
+const NORM_EPSILON: f64 = 1e-5;
+
 /// One of the two layers.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // one of them in a block
@@ -80,7 +83,8 @@ impl GlobalSubSampledConfig {
         head_dim(dim, num_heads);
         let sub_sampling = || {
             let sr = Conv2dConfig::new([dim, dim], [sr_ratio; 2]).with_stride([sr_ratio; 2]);
-            SubSampling { sr: sr.init(device), norm: LayerNorm::new(dim, device) }
+            let norm = LayerNorm::new(dim, device).with_epsilon(NORM_EPSILON);
+            SubSampling { sr: sr.init(device), norm }
         };
         GlobalSubSampledAttention {
             q: Linear::new(dim, dim, true, device),

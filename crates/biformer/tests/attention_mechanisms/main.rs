@@ -7,6 +7,7 @@ mod gradients;
 mod lines;
 mod models;
 mod sampled;
+mod timm;
 mod windows;
 
 use biformer::weights::{KeyStyle, load_state_dict, state_dict};

@@ -102,7 +102,8 @@ fn table_6_is_a_walk_through_configurations() {
     }
 }
 
-/// The weights tell which of the models they are; the two writings of STL by their names alone.
+/// The weights tell which of the models they are, the two writings of STL by their names alone; but not how many regions
+/// there are and how many are routed to, unless stage 4 routes too.
 #[test]
 fn weights_of_each_model_are_recognised() {
     for name in MODEL_NAMES {
@@ -110,7 +111,11 @@ fn weights_of_each_model_are_recognised() {
         let weights = keys_and_shapes(&model, model.backbone.config.key_style());
         let weights =
             weights.into_iter().map(|(key, shape)| (key, StateTensor { shape, data: Vec::new() }));
-        assert_eq!(guess_model(&weights.collect()).as_deref(), Some(name));
+        let expected = match name {
+            "biformer_stl_topk_2_8_32_49" | "biformer_stl_n_win_8_4_2_1" => "biformer_stl",
+            name => name,
+        };
+        assert_eq!(guess_model(&weights.collect()).as_deref(), Some(expected));
     }
 }
 

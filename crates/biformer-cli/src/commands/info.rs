@@ -17,15 +17,18 @@ use crate::device;
 /// Parameters in millions, multiply-accumulates in billions at 224², top-1 on ImageNet-1K.
 pub(super) type Paper = (Option<f64>, Option<f64>, Option<f64>);
 
-/// Table 1 of the paper; STL from its ablation (Table 5), two from Table 6; Swin-T from its own paper; the others
+/// Table 1 of the paper; STL from its ablation (Table 5), two from Table 6, three from Table 1 of the supplement; Swin-T from its own paper; the others
 /// from Table 5, which gives their top-1 alone.
-const PAPER: [(&str, Paper); 16] = [
+const PAPER: [(&str, Paper); 19] = [
     ("biformer_tiny", (Some(13.1), Some(2.2), Some(81.4))),
     ("biformer_small", (Some(25.5), Some(4.5), Some(83.8))),
     ("biformer_base", (Some(56.8), Some(9.8), Some(84.3))),
     ("biformer_stl", (Some(28.4), Some(4.6), Some(82.7))),
     ("biformer_stl_nchw", (Some(28.4), Some(4.6), None)),
     ("biformer_stl_overlapped", (Some(31.0), Some(4.9), Some(82.8))),
+    ("biformer_stl_topk_1_2_8_32", (None, None, Some(82.4))),
+    ("biformer_stl_topk_2_8_32_49", (None, None, Some(82.6))),
+    ("biformer_stl_n_win_8_4_2_1", (None, None, Some(82.3))),
     ("biformer_small_no_pos", (Some(25.0), Some(4.5), Some(83.5))),
     ("swin_tiny", (Some(28.3), Some(4.5), Some(81.3))),
     ("stl_sliding_window", (None, None, Some(81.4))),
@@ -279,7 +282,7 @@ fn print_regions(
                 let grid = attention.config.grid(height, width);
                 writeln!(
                     out,
-                    "  {} × {} regions of {} × {}, k = {topk}: {} keys a query; S of Eq. 9: {:.1}",
+                    "  {} × {} regions of {} × {}, k = {topk}: {} tokens to attend; S of Eq. 9: {:.1}",
                     grid.rows,
                     grid.cols,
                     grid.region_height,
@@ -288,15 +291,15 @@ fn print_regions(
                     optimal_n_win(size, topk)
                 )?;
             }
-            Attention::Full(_) => writeln!(out, "  all {} keys for each query", height * width)?,
+            Attention::Full(_) => writeln!(out, "  all {} tokens to attend", height * width)?,
             Attention::Window(attention) => {
                 let grid = attention.config.grid(height, width);
                 let (rows, cols, keys) = (grid.rows, grid.cols, grid.tokens());
-                writeln!(out, "  {rows} × {cols} windows: {keys} keys a query")?;
+                writeln!(out, "  {rows} × {cols} windows: {keys} tokens to attend")?;
             }
             Attention::Stl(attention) => {
                 let keys = mean_keys(attention, size, model.backbone.config.embed_dims[i]);
-                writeln!(out, "  {keys:.0} keys a query")?;
+                writeln!(out, "  {keys:.0} tokens to attend")?;
             }
         }
     }

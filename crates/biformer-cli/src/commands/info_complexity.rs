@@ -56,7 +56,8 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<Done> {
     set_regions(&mut config, args);
     let index = usize::from(*stage) - 1;
     let stride = 4 << index;
-    let (dim, topk, n_win) = (config.embed_dims[index], config.topks[index], config.n_win);
+    let (dim, topk, n_win) =
+        (config.embed_dims[index], config.topks[index], config.n_win_of(index));
     let title = format!("stage {stage} of {name}: {dim} channels at stride {stride}, k = {topk}");
 
     let columns = [

@@ -32,16 +32,16 @@ fn layers_and_regions_are_counted() {
     assert_eq!((of_head["macs"].as_u64(), &of_head["operator"]), (Some(512_000), &"linear".into()));
     assert!(info("biformer_tiny --layers").contains("stages.2.blocks.7.mlp.fc2"));
 
-    // 64 keys a query in each stage of the paper's models at 224².
+    // 64 tokens to attend in each stage of the paper's models at 224².
     let table = info("biformer_tiny");
-    assert_eq!(table.matches(": 64 keys a query").count(), 3, "{table}");
+    assert_eq!(table.matches(": 64 tokens to attend").count(), 3, "{table}");
     // (1/2 · 3136²)^(1/6)
     assert!(table.contains("56 × 56 tokens  7 × 7 regions of 8 × 8, k = 1"), "{table}");
     assert!(table.contains("S of Eq. 9: 13.0"), "{table}");
     let table = info("biformer_tiny --size 512x768 --n-win 8 --topk 2,8,32");
     assert!(table.contains("GMACs @512x768"), "{table}");
     assert!(
-        table.contains("128 × 192 tokens  8 × 8 regions of 16 × 24, k = 2: 768 keys"),
+        table.contains("128 × 192 tokens  8 × 8 regions of 16 × 24, k = 2: 768 tokens"),
         "{table}"
     );
 
@@ -77,7 +77,7 @@ fn parts_of_segmentors_are_counted() {
     let last = "\"linear on biformer_tiny, 150 classes\",decode_head.conv_seg,linear,144150,";
     assert!(layers.contains(last), "{layers}"); // 150 · (960 + 1)
     let sum = info("--method linear --format csv");
-    assert_eq!(sum.lines().count(), 1 + 20 * 3, "{sum}");
+    assert_eq!(sum.lines().count(), 1 + 23 * 3, "{sum}");
 
     folder.fails("info --method deeplab", 2, &["deeplab", "semantic_fpn, upernet, linear"]);
     folder.fails("info --method linear --topk 1,1,1", 2, &["topk", "for classifiers"]);
@@ -100,12 +100,27 @@ fn attentions_of_table_5_are_counted() {
     let keys = |model: &str| folder.run(&format!("info {model}")).expect_code(0).stdout;
     // Row and column, once the token itself.
     let table = keys("stl_criss_cross");
-    assert!(table.contains("56 × 56 tokens  111 keys a query"), "{table}");
+    assert!(table.contains("56 × 56 tokens  111 tokens to attend"), "{table}");
     // A stripe of 1 × 56 tokens, in either direction.
     let table = keys("stl_cross_shaped");
-    assert!(table.contains("56 × 56 tokens  56 keys a query"), "{table}");
+    assert!(table.contains("56 × 56 tokens  56 tokens to attend"), "{table}");
     let table = keys("stl_shifted_window");
-    assert_eq!(table.matches("  49 keys a query").count(), 4, "{table}");
+    assert_eq!(table.matches("  49 tokens to attend").count(), 4, "{table}");
+    // Table 1 of the supplement.
+    for (model, expected) in [
+        ("biformer_stl", ["64", "64", "64", "49"]),
+        ("biformer_stl_topk_1_2_8_32", ["64", "32", "32", "32"]),
+        ("biformer_stl_topk_2_8_32_49", ["128", "128", "128", "49"]),
+        ("biformer_stl_n_win_8_4_2_1", ["98", "98", "98", "49"]),
+    ] {
+        let table = keys(model);
+        let before = |line: &str| line.split(" tokens to attend").next().map(str::to_owned);
+        let lines =
+            table.lines().filter(|line| line.contains("tokens to attend")).filter_map(before);
+        let found: Vec<_> =
+            lines.filter_map(|line| line.rsplit(' ').next().map(str::to_owned)).collect();
+        assert_eq!(found, expected, "{table}");
+    }
     folder.fails("info stl_full --complexity", 2, &["models", "stl_full", "bi-level routing"]);
     folder.fails("info stl_linear", 2, &["stl_linear", "stl_full"]);
 }

@@ -22,7 +22,7 @@ use crate::weights::KeyStyle;
 use crate::{Error, Result};
 
 /// Ours and the paper's, smallest first, then those of its ablations, and what it is compared with.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 13] = [
     "biformer_pico",
     "biformer_nano",
     "biformer_tiny",
@@ -31,6 +31,9 @@ const NAMES: [&str; 10] = [
     "biformer_stl",
     "biformer_stl_nchw",
     "biformer_stl_overlapped",
+    "biformer_stl_topk_1_2_8_32",
+    "biformer_stl_topk_2_8_32_49",
+    "biformer_stl_n_win_8_4_2_1",
     "biformer_small_no_pos",
     "swin_tiny",
 ];
@@ -57,16 +60,22 @@ pub struct BiFormerConfig {
     /// Hidden channels of the perceptrons per channel.
     #[config(default = 3)]
     pub mlp_ratio: usize,
-    /// Channels of a head in stages 1 to 3. Stage 4 always has 8 heads.
+    /// Channels of a head. Where all tokens attend to all in stage 4, that always has 8 heads.
     #[config(default = 32)]
     pub head_dim: usize,
     /// Regions a side, the paper's S: 7 for classification, 8 for segmentation, 16 for
     /// detection.
     #[config(default = 7)]
     pub n_win: usize,
+    /// Whether each stage has half as many regions a side as the one before. Off but in one row of the
+    /// supplement's Table 1.
+    #[config(default = false)]
+    pub halve_n_win: bool,
     /// Routed regions of stages 1 to 3, the paper's k.
     #[config(default = "[1, 4, 16]")]
     pub topks: [usize; 3],
+    /// Routed regions of stage 4. Without it, as in all models but one, all tokens attend to all.
+    pub last_topk: Option<usize>,
     /// Stem and merging, overlapping or not.
     #[config(default = "PatchEmbedKind::Overlapped")]
     pub patch_embed: PatchEmbedKind,
@@ -138,6 +147,22 @@ impl BiFormerConfig {
         Self::stl().with_patch_embed(PatchEmbedKind::Overlapped)
     }
 
+    /// Second row of the supplement's Table 1: 64, 32, 32 and 32 tokens to attend at 224².
+    pub fn stl_topk_1_2_8_32() -> Self {
+        Self::stl().with_topks([1, 2, 8]).with_last_topk(Some(32))
+    }
+
+    /// Third row of the supplement's Table 1: 128, 128, 128 and 49 tokens to attend at 224².
+    pub fn stl_topk_2_8_32_49() -> Self {
+        Self::stl().with_topks([2, 8, 32])
+    }
+
+    /// Fourth row of the supplement's Table 1: 98, 98, 98 and 49 tokens to attend at 224². Its one region of stage
+    /// 4 is all of the map.
+    pub fn stl_n_win_8_4_2_1() -> Self {
+        Self::stl().with_n_win(8).with_halve_n_win(true).with_topks([2, 2, 2])
+    }
+
     /// A row of Table 5: the Swin layout with another attention in all blocks.
     pub fn stl_with(mechanism: StlMechanism) -> Self {
         Self::stl().with_mechanism(Some(mechanism))
@@ -185,6 +210,9 @@ impl BiFormerConfig {
             "biformer_stl" => Self::stl(),
             "biformer_stl_nchw" => Self::stl_nchw(),
             "biformer_stl_overlapped" => Self::stl_overlapped(),
+            "biformer_stl_topk_1_2_8_32" => Self::stl_topk_1_2_8_32(),
+            "biformer_stl_topk_2_8_32_49" => Self::stl_topk_2_8_32_49(),
+            "biformer_stl_n_win_8_4_2_1" => Self::stl_n_win_8_4_2_1(),
             "biformer_small_no_pos" => Self::small_no_pos(),
             "swin_tiny" => Self::swin_tiny(),
             _ => {
@@ -211,6 +239,11 @@ impl BiFormerConfig {
     /// Whether its attentions keep a trace: bi-level routing and the attention of stage 4.
     pub fn is_traceable(&self) -> bool {
         self.mechanism.is_none()
+    }
+
+    /// Regions a side in a stage, from 0.
+    pub fn n_win_of(&self, stage: usize) -> usize {
+        if self.halve_n_win { (self.n_win >> stage).max(1) } else { self.n_win }
     }
 
     /// Epsilon of its layer norms: 1e-6, in Swin PyTorch's own.
@@ -245,13 +278,14 @@ impl BiFormerConfig {
 
     fn block(&self, stage: usize, block: usize, drop_path: f64) -> BlockConfig {
         let dim = self.embed_dims[stage];
-        let attention = match (self.mechanism, self.topks.get(stage)) {
+        let topk = self.topks.get(stage).copied().or(self.last_topk);
+        let attention = match (self.mechanism, topk) {
             (Some(mechanism), _) => {
                 let place = BlockPlace { dim, num_heads: dim / self.head_dim, stage, block };
                 AttentionConfig::Stl(StlAttentionConfig { mechanism, place })
             }
-            (None, Some(&topk)) => AttentionConfig::Bra(
-                BraConfig::new(dim, dim / self.head_dim, self.n_win, topk)
+            (None, Some(topk)) => AttentionConfig::Bra(
+                BraConfig::new(dim, dim / self.head_dim, self.n_win_of(stage), topk)
                     .with_region_rule(self.region_rule)
                     .with_mask_padding(self.mask_padding),
             ),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use biformer::visualize::{
-    Chart, Confusions, Curve, LogChart, LogSeries, Mark, draw_charts, draw_confusions,
-    draw_log_charts,
+    BarChart, Chart, Confusions, Curve, LogChart, LogSeries, Mark, draw_bar_charts, draw_charts,
+    draw_confusions, draw_log_charts,
 };
 use image::{Rgb, RgbImage};
 
@@ -132,6 +132,20 @@ fn one_class_no_pictures_and_a_column_more() {
 #[should_panic(expected = "classes: got: 0")]
 fn no_classes_is_a_mistake() {
     confusions(&[], &[], false);
+}
+
+/// Bars are as long as their numbers.
+#[test]
+fn bars_begin_at_zero() {
+    let bars = vec![("long".to_owned(), 4.0), ("short".to_owned(), 2.0)];
+    let chart = BarChart { title: "Speed".to_owned(), x: "images/s", bars };
+    let picture = draw_bar_charts(&[chart]);
+    let [long, short] = [BLUE, ORANGE].map(|color| {
+        let of_row = |y| (0..picture.width()).filter(|&x| picture[(x, y)] == color).count();
+        (0..picture.height()).map(of_row).max().expect("rows")
+    });
+    assert!(long > 150 && long.abs_diff(2 * short) <= 2, "{long} and {short} pixels");
+    draw_bar_charts(&[BarChart { title: String::new(), x: "", bars: Vec::new() }]);
 }
 
 fn log_chart(mark: Mark, points: &[(f64, f64)]) -> LogChart {

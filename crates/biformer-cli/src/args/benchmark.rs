@@ -6,12 +6,13 @@ use clap::{Args, ValueEnum};
 
 use super::{DeviceArgs, PrecisionArgs, WindowArgs};
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct BenchmarkArgs {
     /// What to measure
     #[arg(long, value_enum, default_value_t = Bench::Inference)]
     pub bench: Bench,
-    /// Names of models, see `biformer info` [default: biformer_tiny]
+    /// Names of models, see `biformer info` [default: biformer_tiny; with --bench throughput swin_tiny, biformer_stl and
+    /// stl_quad_tree]
     #[arg(long, num_args = 1.., value_name = "NAME")]
     pub model: Vec<String>,
     /// Data set to load, or its train folder, with --bench loader
@@ -44,7 +45,7 @@ pub struct BenchmarkArgs {
     /// --output
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
-    /// Folder for the results (JSON, CSV) and for the roofline of --detail (PNG, CSV)
+    /// Folder for the results (JSON, CSV), the roofline of --detail and the charts of growth and throughput (PNG)
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
@@ -90,6 +91,8 @@ pub enum Bench {
     Operator,
     /// Routing attention and full attention on pictures of many sizes: how fast their time grows
     Growth,
+    /// Training steps and forward passes of models side by side, in float32 and, where the processor has it, bfloat16
+    Throughput,
     /// Pictures from disk through the augmentation of the paper's recipe, without a model
     Loader,
 }

@@ -106,7 +106,7 @@ pub enum Command {
     CheckData(CheckDataArgs),
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DeviceArgs {
     /// Where to compute: cpu, or (if built in) cuda, vulkan, wgpu, metal; with an index as in
     /// cuda:1
@@ -114,7 +114,7 @@ pub struct DeviceArgs {
     pub device: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PrecisionArgs {
     /// Numbers that linear layers and embeddings multiply; bf16 needs a processor with avx512_bf16
     #[arg(long, value_enum, default_value_t = Precision::F32)]

@@ -37,6 +37,31 @@ fn training_steps_of_oblong_pictures() {
 }
 
 #[test]
+fn throughput_of_models_side_by_side() {
+    let folder = Folder::empty();
+    let flags = "--bench throughput --model biformer_nano biformer_pico --img-size 64 --runs 1";
+    let ended = folder.run(&format!("benchmark {flags} --warmup 0 --output figure")).expect_code(0);
+    let json = ended.json();
+    let results = json["results"].as_array().expect("results");
+    // Where the processor has no bfloat16, float32 alone.
+    let is_mixed = !ended.stderr.contains("mixed precision is left out");
+    assert_eq!(results.len(), if is_mixed { 8 } else { 4 }, "{json}");
+    for result in results {
+        assert!(result["images_per_second"].as_f64().expect("a number") > 0.0, "{result}");
+    }
+    let panels: Vec<_> = results.iter().map(|row| (&row["bench"], &row["precision"])).collect();
+    assert_eq!(panels[0], (&"train".into(), &"f32".into()));
+    assert_eq!(panels[results.len() - 1].0, "inference");
+    assert_eq!(
+        names(&folder.path("figure")),
+        ["throughput.csv", "throughput.json", "throughput.png"]
+    );
+    let refused = "benchmark --bench throughput --compare before.json";
+    folder.fails(refused, 2, &["compare", "throughput"]);
+    folder.fails("benchmark --bench throughput --precision bf16", 2, &["precision", "throughput"]);
+}
+
+#[test]
 fn one_operator() {
     let flags = "benchmark --bench operator --operator bra --img-size 25x42 --n-win 4 --runs 2";
     let json = Folder::empty().run(flags).expect_code(0).json();

@@ -1,6 +1,7 @@
 //! Pictures about training, predictions and attention.
 
 mod attention_maps;
+mod bar_charts;
 mod canvas;
 mod charts;
 mod confusion_matrix;
@@ -14,6 +15,7 @@ mod segmentation;
 mod text;
 
 pub use attention_maps::AttentionMaps;
+pub use bar_charts::{BarChart, draw_bar_charts};
 pub use charts::{Chart, Curve, draw_charts};
 pub use confusion_matrix::{Confusions, draw_confusions};
 pub use contact_sheet::{Tile, contact_sheet};

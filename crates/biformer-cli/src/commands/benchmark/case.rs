@@ -51,7 +51,7 @@ pub(super) fn all(args: &BenchmarkArgs, options: &Benchmark) -> Result<Vec<Case>
         (Bench::Inference, None) => models.into_iter().map(Subject::Inference).collect(),
         (Bench::Train, _) => models.into_iter().map(Subject::Train).collect(),
         (Bench::Operator, _) => vec![attention(&args.operator.clone().unwrap_or_default())],
-        (Bench::Loader | Bench::Growth, _) => {
+        (Bench::Loader | Bench::Growth | Bench::Throughput, _) => {
             args.data.iter().cloned().map(Subject::Loader).collect()
         }
     };

@@ -4,6 +4,7 @@ mod case;
 mod compare;
 mod growth;
 mod report;
+mod throughput;
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +18,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::{Done, print, shown, write_csv};
-use crate::args::{Bench, BenchmarkArgs, Operator, OperatorArgs};
+use crate::args::{Bench, BenchmarkArgs, Operator, OperatorArgs, Precision};
 use crate::device;
 use crate::progress::say;
 use compare::Former;
@@ -32,8 +33,10 @@ pub fn run(args: &BenchmarkArgs, stop: &AtomicBool) -> anyhow::Result<Done> {
         fs::create_dir_all(folder)
             .map_err(|error| Error::io("create the folder", folder, error))?;
     }
-    if args.bench == Bench::Growth {
-        return growth::run(args, &options, stop);
+    match args.bench {
+        Bench::Growth => return growth::run(args, &options, stop),
+        Bench::Throughput => return throughput::run(args, stop),
+        _ => {}
     }
     let mut rows: Vec<Row> = Vec::new();
     let mut measurements: Vec<Measurement> = Vec::new();
@@ -101,13 +104,19 @@ fn check(args: &BenchmarkArgs) -> Result<()> {
         let reason = || format!("has no meaning with --bench {}", name(bench));
         if given && !benches.contains(&bench) { Err(Error::option(flag, reason())) } else { Ok(()) }
     };
-    needs("model", !args.model.is_empty(), &[Bench::Inference, Bench::Train])?;
+    needs("model", !args.model.is_empty(), &[Bench::Inference, Bench::Train, Bench::Throughput])?;
     needs("method", args.method.is_some(), &[Bench::Inference])?;
     if let (Some(flag), None) = (args.windows.given(), &args.method) {
         return Err(Error::option(flag, "needs --method: it is for segmentors"));
     }
     needs("detail", args.detail, &[Bench::Inference, Bench::Train, Bench::Operator])?;
-    needs("compare", args.compare.is_some() && bench == Bench::Growth, &[])?;
+    let has_charts = [Bench::Growth, Bench::Throughput].contains(&bench);
+    needs("compare", args.compare.is_some() && has_charts, &[])?;
+    needs(
+        "precision",
+        args.precision.precision != Precision::F32 && bench == Bench::Throughput,
+        &[],
+    )?;
     match (bench, &args.data) {
         (Bench::Loader, None) => {
             return Err(Error::option("data", "--bench loader needs the data set to load"));

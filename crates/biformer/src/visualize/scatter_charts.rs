@@ -8,6 +8,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::charts::{Drawn, Panel, color, draw_panels, frame, plain, short, text};
 
+/// Height of a label in pixels.
+const LINE: i32 = 15;
+
 /// A panel of things, both axes linear.
 #[derive(Debug, Clone)]
 pub struct ScatterChart {
@@ -54,6 +57,8 @@ fn draw_chart<'a>(panel: &Panel<'a>, chart: &ScatterChart) -> Drawn<'a> {
         .x_label_formatter(&|value| short(*value))
         .y_label_formatter(&|value| short(*value))
         .draw()?;
+    let rows =
+        label_rows(chart.points.iter().map(|point| axes.backend_coord(&(point.x, point.y)).1));
     for (number, ScatterPoint { name, x, y, spread }) in chart.points.iter().enumerate() {
         let color = color(number);
         let style = ShapeStyle::from(color).stroke_width(2);
@@ -63,9 +68,40 @@ fn draw_chart<'a>(panel: &Panel<'a>, chart: &ScatterChart) -> Drawn<'a> {
         let (side, away) = if *x > middle { (HPos::Right, -8) } else { (HPos::Left, 8) };
         let label = text(&color).pos(Pos::new(side, VPos::Center));
         let dot = EmptyElement::at((*x, *y));
-        axes.draw_series([dot + Text::new(name.clone(), (away, 0), label)])?;
+        axes.draw_series([dot + Text::new(name.clone(), (away, rows[number]), label)])?;
     }
     Ok(())
+}
+
+/// How many pixels below its dot each label stands so that none lies over another; `dots` are in pixels from above.
+fn label_rows(dots: impl Iterator<Item = i32>) -> Vec<i32> {
+    let mut dots: Vec<(usize, i32)> = dots.enumerate().collect();
+    let mut rows = vec![0; dots.len()];
+    dots.sort_by_key(|dot| dot.1);
+    // Those that would touch make a stack, whose middle is the mean of its dots.
+    let mut stacks: Vec<Vec<(usize, i32)>> = Vec::new();
+    let top = |stack: &[(usize, i32)]| {
+        let count = stack.len() as i32;
+        stack.iter().map(|dot| dot.1).sum::<i32>() / count - LINE * (count - 1) / 2
+    };
+    for dot in dots {
+        let mut stack = vec![dot];
+        while let Some(above) = stacks.pop() {
+            if top(&above) + LINE * above.len() as i32 <= top(&stack) {
+                stacks.push(above);
+                break;
+            }
+            stack = [above, stack].concat();
+        }
+        stacks.push(stack);
+    }
+    for stack in stacks {
+        let top = top(&stack);
+        for (line, (number, dot)) in stack.into_iter().enumerate() {
+            rows[number] = top + LINE * line as i32 - dot;
+        }
+    }
+    rows
 }
 
 /// From 0 to a little beyond all points.
@@ -84,4 +120,21 @@ fn above(chart: &ScatterChart) -> Range<f64> {
     }
     let room = (0.08 * (high - low)).max(0.5);
     low - room..high + room
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_do_not_lie_over_one_another() {
+        assert_eq!(label_rows([100, 200, 300].into_iter()), [0, 0, 0]);
+        let dots = [150, 103, 100, 101, 400, 152];
+        let rows = label_rows(dots.into_iter());
+        let mut places: Vec<i32> = dots.iter().zip(&rows).map(|(dot, row)| dot + row).collect();
+        assert_eq!(rows[4], 0);
+        assert!(places[2] < places[3] && places[3] < places[1], "another order: {places:?}");
+        places.sort();
+        assert!(places.windows(2).all(|pair| pair[1] - pair[0] >= LINE), "{places:?}");
+    }
 }

@@ -144,14 +144,16 @@ pub(super) fn show(entries: &[Entry]) -> String {
 
 /// Accuracy over speed in inference, over speed in training, and over arithmetic.
 pub(super) fn draw(entries: &[Entry]) -> RgbImage {
+    let names = short_names(entries);
     let chart = |title: &str, x: &'static str, place: fn(&Speed) -> f64| ScatterChart {
         title: title.to_owned(),
         x,
         y: "top-1 %",
         points: entries
             .iter()
-            .map(|entry| ScatterPoint {
-                name: entry.recipe.clone(),
+            .zip(&names)
+            .map(|(entry, name)| ScatterPoint {
+                name: name.clone(),
                 x: place(&entry.speed),
                 y: 100.0 * entry.val_top1,
                 spread: 100.0 * entry.val_top1_std.unwrap_or(0.0),
@@ -165,12 +167,42 @@ pub(super) fn draw(entries: &[Entry]) -> RgbImage {
     ])
 }
 
+/// Names of recipes without the words that all of them end with.
+fn short_names(entries: &[Entry]) -> Vec<String> {
+    let split = |entry: &Entry| entry.recipe.split('_').map(str::to_owned).collect();
+    let mut names: Vec<Vec<String>> = entries.iter().map(split).collect();
+    while let [first, others @ ..] = &names[..]
+        && !others.is_empty()
+        && names.iter().all(|name| name.len() > 1 && name.last() == first.last())
+    {
+        names.iter_mut().for_each(|name| {
+            name.pop();
+        });
+    }
+    names.into_iter().map(|name| name.join("_")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn run(recipe: &str, seed: u64, val_top1: f64) -> Run {
         Run { recipe: recipe.to_owned(), seed, val_top1, ..Run::default() }
+    }
+
+    #[test]
+    fn names_in_charts_leave_out_what_all_end_with() {
+        let names = |recipes: &[&str]| {
+            let runs = recipes.iter().map(|recipe| run(recipe, 0, 0.5)).collect();
+            let results = Results { file: PathBuf::new(), runs };
+            short_names(&results.table(recipes, &[0]))
+        };
+        assert_eq!(
+            names(&["stl_full_nano_in1k", "biformer_stl_nano_in1k"]),
+            ["stl_full", "biformer_stl"]
+        );
+        assert_eq!(names(&["a_b", "b"]), ["a_b", "b"]);
+        assert_eq!(names(&["alone_in1k"]), ["alone_in1k"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! The one extension of Burn's backends: fused operators, each with a backward pass.
+//! The extension of Burn's backends for the CPU: fused operators, each with a backward pass.
 //!
 //! An operator's `mod.rs` chooses between its definition (`reference.rs`, any device) and the
-//! fused one here (CPU so far).
+//! fused one here, or of a GPU in `gpu.rs`.
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::ops::FloatTensorOps;

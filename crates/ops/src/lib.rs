@@ -3,7 +3,8 @@
 //!
 //! An operator is a function from tensors to a tensor. One with kernels has a folder: `mod.rs`
 //! says what it computes and with which shapes, `reference.rs` defines it in plain tensor
-//! operations, `cpu.rs` holds the fused kernel and `autodiff.rs` its backward pass.
+//! operations, `cpu.rs` holds the fused kernel, `cube.rs` that of GPUs, and `autodiff.rs` the
+//! backward pass.
 //! Nothing here knows of weights, pictures or training, so the operators fit anyone's vision
 //! transformer:
 //!
@@ -33,6 +34,8 @@ mod depthwise_conv;
 mod flex;
 mod gelu;
 mod global_attention;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod layer_norm;
 mod linear;
 mod math;
@@ -60,6 +63,8 @@ pub use convolution::{
 pub use depthwise_conv::{depthwise_conv, depthwise_conv_add, depthwise_conv_reference};
 pub use gelu::gelu;
 pub use global_attention::{GlobalAttention, global_attention, global_attention_traced};
+#[cfg(feature = "gpu")]
+pub use gpu::GpuBackend;
 pub use layer_norm::{layer_norm, layer_norm_reference};
 pub use linear::{
     LinearFusion, LinearOptions, Norm, PackedWeight, Weight, linear, linear_reference,

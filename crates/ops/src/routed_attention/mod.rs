@@ -7,6 +7,8 @@ pub(crate) mod autodiff;
 mod backward;
 mod block;
 pub(crate) mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod cube;
 mod forward;
 pub(crate) mod layout;
 pub(crate) mod lce;
@@ -22,6 +24,8 @@ use burn::tensor::{Int, Tensor};
 
 pub use self::cpu::Routing;
 use crate::backend::{OpsBackend, is_cpu_f32};
+#[cfg(feature = "gpu")]
+use crate::gpu::{GpuBackend, is_gpu_f32};
 use crate::profile::{self, Class};
 use crate::{RegionGrid, depthwise_conv_add};
 
@@ -65,12 +69,29 @@ pub fn routed_attention(
     options: &RoutedAttentionOptions,
 ) -> Tensor<4> {
     let _span = profile::span(Class::RoutedAttention);
+    check_heads(&query, options.num_heads);
+    #[cfg(feature = "gpu")]
+    if is_fused_on_gpu([&query, &key, &value], options) {
+        // Here and not only where it is launched, which happens later on another thread.
+        let shapes = [query.dims(), key.dims(), value.dims()];
+        cube::check(shapes, region_graph.dims(), grid);
+        let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
+        let (graph, grid, options) = (region_graph.into_dispatch(), *grid, *options);
+        let output = Dispatch::gpu_routed_attention(query, key, value, graph, grid, options);
+        return Tensor::from_dispatch(output);
+    }
     if !is_cpu_f32(&query) {
         return routed_attention_traced(query, key, value, region_graph, grid, options).output;
     }
-    check_heads(&query, options.num_heads);
     let routing = Routing::new(region_graph, grid, options);
     fused(query, key, value, routing)
+}
+
+/// Whether the kernel of GPUs takes these: without gradients, in float32, with heads that fit its registers.
+#[cfg(feature = "gpu")]
+fn is_fused_on_gpu(qkv: [&Tensor<4>; 3], options: &RoutedAttentionOptions) -> bool {
+    let [.., channels] = qkv[0].dims();
+    qkv.into_iter().all(is_gpu_f32) && channels / options.num_heads <= cube::MAX_HEAD_DIM
 }
 
 /// Attention by the kernels of the CPU.

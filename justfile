@@ -35,6 +35,10 @@ test-kill: build
 test-mpi:
     cargo test --workspace --features biformer-cli/mpi --test cli mpi::
 
+# Operators on a GPU against the CPU: vulkan, wgpu, metal or cuda. CONTRIBUTING.md has one in software
+test-gpu FEATURE="vulkan":
+    cargo test --release -p biformer-ops --features {{FEATURE}} gpu::
+
 # The page of `visualize` in a browser; needs python3, chromium, chromium-driver
 test-browser:
     cargo test --workspace --no-run

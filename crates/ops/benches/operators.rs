@@ -313,8 +313,13 @@ fn compare(
     print_row("  forward and backward", training(&definition), training(&fused));
 }
 
-/// Median time in milliseconds, after a warm-up.
-fn median(mut run: impl FnMut()) -> f64 {
+/// Median time in milliseconds, after a warm-up. A GPU is waited for.
+fn median(mut operator: impl FnMut()) -> f64 {
+    let device = Device::default();
+    let mut run = || {
+        operator();
+        device.sync().expect("operators that ran");
+    };
     run();
     let mut times: Vec<f64> = (0..RUNS)
         .map(|_| {

@@ -17,8 +17,8 @@ use crate::device;
 /// Parameters in millions, multiply-accumulates in billions at 224², top-1 on ImageNet-1K.
 pub(super) type Paper = (Option<f64>, Option<f64>, Option<f64>);
 
-/// Table 1 of the paper; STL from its ablation (Table 5), two from Table 6, three from Table 1 of the supplement; Swin-T from its own paper; the others
-/// from Table 5, which gives their top-1 alone.
+/// Table 1 of the paper; STL from its ablation (Table 5), two from Table 6; Swin-T from its own paper; the others
+/// from Table 5 and from Table 1 of the supplement, which give their top-1 alone.
 const PAPER: [(&str, Paper); 19] = [
     ("biformer_tiny", (Some(13.1), Some(2.2), Some(81.4))),
     ("biformer_small", (Some(25.5), Some(4.5), Some(83.8))),

@@ -21,13 +21,10 @@ use burn::tensor::{Device, Tensor, ops::PadMode};
 use super::biased_attention::biased_attention;
 use super::block_attention::{BlockAttention, BlockPlace, Part, head_dim};
 use super::window::{WindowAttention, WindowAttentionConfig};
-use crate::layers::{LayerNorm, Linear, convolve};
+use crate::layers::{LayerNorm, Linear, PYTORCH_EPSILON, convolve};
 
 /// Tokens along a side of a window.
 const WINDOW_SIZE: usize = 7;
-
-/// PyTorch's own, as in the official code.
-const NORM_EPSILON: f64 = 1e-5;
 
 /// One of the two layers.
 #[derive(Module, Debug)]
@@ -83,7 +80,7 @@ impl GlobalSubSampledConfig {
         head_dim(dim, num_heads);
         let sub_sampling = || {
             let sr = Conv2dConfig::new([dim, dim], [sr_ratio; 2]).with_stride([sr_ratio; 2]);
-            let norm = LayerNorm::new(dim, device).with_epsilon(NORM_EPSILON);
+            let norm = LayerNorm::new(dim, device).with_epsilon(PYTORCH_EPSILON);
             SubSampling { sr: sr.init(device), norm }
         };
         GlobalSubSampledAttention {

@@ -34,7 +34,7 @@ pub use head_norm::HeadNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::{Mlp, MlpConfig};
-pub(crate) use patch_embed::SWIN_EPSILON;
+pub(crate) use patch_embed::PYTORCH_EPSILON;
 pub use patch_embed::{
     Merging, OverlappedMerging, OverlappedStem, PatchEmbed, PatchEmbedConfig, PatchEmbedKind, Stem,
     SwinMerging, SwinStem,

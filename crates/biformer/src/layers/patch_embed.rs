@@ -12,8 +12,8 @@ use burn::tensor::{Device, Tensor};
 use super::convolution::{FoldedConv, convolve};
 use super::{LayerNorm, Linear, batch_norm};
 
-/// PyTorch's own, which Swin has in all layer norms.
-pub(crate) const SWIN_EPSILON: f64 = 1e-5;
+/// PyTorch's own, which Swin has in all layer norms and Twins in its sub-sampling.
+pub(crate) const PYTORCH_EPSILON: f64 = 1e-5;
 
 /// How patches are embedded.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -162,10 +162,10 @@ impl PatchEmbedConfig {
             }),
             (PatchEmbedKind::Swin, true) => PatchEmbed::SwinStem(SwinStem {
                 proj: patch_conv(channels_in, channels_out, 4, device),
-                norm: LayerNorm::new(channels_out, device).with_epsilon(SWIN_EPSILON),
+                norm: LayerNorm::new(channels_out, device).with_epsilon(PYTORCH_EPSILON),
             }),
             (PatchEmbedKind::Swin, false) => PatchEmbed::SwinMerging(SwinMerging {
-                norm: LayerNorm::new(4 * channels_in, device).with_epsilon(SWIN_EPSILON),
+                norm: LayerNorm::new(4 * channels_in, device).with_epsilon(PYTORCH_EPSILON),
                 reduction: Linear::new(4 * channels_in, channels_out, false, device),
             }),
         }

@@ -17,7 +17,7 @@ use super::{Block, BlockConfig};
 use crate::attention::{AttentionConfig, AttentionTrace, BraConfig, FullAttentionConfig};
 use crate::attention::{BlockPlace, Lepe, RegionRule, STL_NAMES, StlAttentionConfig, StlMechanism};
 use crate::layers::drop_path_rates;
-use crate::layers::{LayerNorm, PatchEmbed, PatchEmbedConfig, PatchEmbedKind, SWIN_EPSILON};
+use crate::layers::{LayerNorm, PYTORCH_EPSILON, PatchEmbed, PatchEmbedConfig, PatchEmbedKind};
 use crate::weights::KeyStyle;
 use crate::{Error, Result};
 
@@ -248,7 +248,7 @@ impl BiFormerConfig {
 
     /// Epsilon of its layer norms: 1e-6, in Swin PyTorch's own.
     pub fn norm_epsilon(&self) -> f64 {
-        if self.patch_embed == PatchEmbedKind::Swin { SWIN_EPSILON } else { 1e-6 }
+        if self.patch_embed == PatchEmbedKind::Swin { PYTORCH_EPSILON } else { 1e-6 }
     }
 
     /// # Panics

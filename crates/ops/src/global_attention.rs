@@ -5,6 +5,8 @@ use burn::tensor::{Tensor, activation::softmax};
 use crate::backend::is_cpu_f32;
 use crate::profile::{self, Class};
 use crate::routed_attention::{Routing, check_heads, fused};
+#[cfg(feature = "gpu")]
+use crate::routed_attention::{is_fused_on_gpu, on_gpu};
 use crate::{RegionGrid, RoutedAttentionOptions};
 
 /// Output of global attention with the weights that led to it.
@@ -32,14 +34,19 @@ pub fn global_attention(
     scale: f64,
 ) -> Tensor<4> {
     let _span = profile::span(Class::GlobalAttention);
-    if !is_cpu_f32(&query) {
-        return global_attention_traced(query, key, value, num_heads, scale).output;
-    }
-    // The whole map is one region that attends to itself.
     check_heads(&query, num_heads);
+    // The whole map is one region that attends to itself.
     let [batch, height, width, _] = query.dims();
     let grid = RegionGrid::pad_first(height, width, 1);
     let options = RoutedAttentionOptions { num_heads, scale, mask_padding: false };
+    #[cfg(feature = "gpu")]
+    if is_fused_on_gpu([&query, &key, &value], num_heads) {
+        let region_graph = Tensor::zeros([batch, 1, 1], &query.device().inner());
+        return on_gpu([query, key, value], region_graph, grid, options);
+    }
+    if !is_cpu_f32(&query) {
+        return global_attention_traced(query, key, value, num_heads, scale).output;
+    }
     fused(query, key, value, Routing { region_graph: vec![0; batch], topk: 1, grid, options })
 }
 

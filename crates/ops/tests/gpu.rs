@@ -71,6 +71,12 @@ mod gpu {
         results
     }
 
+    /// A parameter of each channel.
+    fn vector(x: Tensor<4>) -> Tensor<1> {
+        let [.., channels] = x.dims();
+        x.reshape([channels])
+    }
+
     /// Query, key and value as slices of one map.
     fn slices(size: [usize; 3], channels: usize, device: &Device) -> [Tensor<4>; 3] {
         let [batch, height, width] = size;
@@ -191,15 +197,29 @@ mod gpu {
 
     #[test]
     fn routed_attention_with_lce_agrees() {
-        let grid = RegionGrid::pad_first(14, 14, 7);
-        let options = RoutedAttentionOptions { num_heads: 2, scale: 0.2, mask_padding: false };
-        assert_agrees("with LCE", SUMS, |device| {
-            let qkv = numbers([2, 14, 14, 96], 1, device);
-            let (weight, bias) = (numbers([32, 1, 5, 5], 2, device), numbers([32], 3, device));
-            let graph = some_graph(2, &grid, 4, device);
-            let output = routed_attention_lce(qkv, graph, weight, bias, &grid, &options);
-            vec![("output", values(output))]
-        });
+        let odd = RegionGrid::pad_first(7, 5, 3);
+        for (grid, channels, mask_padding) in
+            [(RegionGrid::pad_first(14, 14, 7), 32, false), (odd, 20, true)]
+        {
+            let options = RoutedAttentionOptions { num_heads: 2, scale: 0.2, mask_padding };
+            let [height, width] = grid.padded_size();
+            assert_agrees(&format!("{grid:?}, with LCE"), SUMS, |device| {
+                let qkv = numbers([2, height, width, 3 * channels], 1, device);
+                let weight = numbers([channels, 1, 5, 5], 2, device);
+                let bias = numbers([1, 1, 1, channels], 3, device);
+                let graph = some_graph(2, &grid, 4, device);
+                let attend = |qkv, weight, bias| {
+                    routed_attention_lce(qkv, graph.clone(), weight, bias, &grid, &options)
+                };
+                let output = attend(qkv.clone(), weight.clone(), vector(bias.clone()));
+                let mut results = vec![("output", values(output))];
+                let inputs = [("qkv", qkv), ("weight", weight), ("bias", bias)];
+                results.extend(with_gradients(inputs, |[qkv, weight, bias]| {
+                    attend(qkv, weight, vector(bias))
+                }));
+                results
+            });
+        }
     }
 
     #[test]
@@ -212,9 +232,12 @@ mod gpu {
                 let bias = numbers([channels], 3, device);
                 let sum = depthwise_conv_add(map(1), weight.clone(), bias.clone(), map(4));
                 let mut results = vec![("with a residual", values(sum))];
-                let inputs = [("x", map(1)), ("weight", weight)];
-                results.extend(with_gradients(inputs, |[x, weight]| {
-                    depthwise_conv(x, weight, bias.clone().autodiff())
+                let bias = bias.reshape([1, 1, 1, channels]);
+                let inputs =
+                    [("x", map(1)), ("weight", weight), ("bias", bias), ("residual", map(4))];
+                results.extend(with_gradients(inputs, |[x, weight, bias, residual]| {
+                    depthwise_conv_add(x.clone(), weight.clone(), vector(bias.clone()), residual)
+                        + depthwise_conv(x, weight, vector(bias))
                 }));
                 results
             });
@@ -225,10 +248,12 @@ mod gpu {
     fn layer_norm_agrees() {
         for channels in [24, 33] {
             assert_agrees(&format!("{channels} channels"), SUMS, |device| {
-                let gamma = numbers([channels], 2, device).autodiff();
-                let beta = numbers([channels], 3, device).autodiff();
+                let row = |seed| numbers([1, 1, 1, channels], seed, device);
                 let x = numbers([2, 5, 3, channels], 1, device) * 3.0 + 1.0;
-                with_gradients([("x", x)], |[x]| layer_norm(x, gamma.clone(), beta.clone(), 1e-6))
+                let inputs = [("x", x), ("gamma", row(2)), ("beta", row(3))];
+                with_gradients(inputs, |[x, gamma, beta]| {
+                    layer_norm(x, vector(gamma), vector(beta), 1e-6)
+                })
             });
         }
     }
@@ -244,12 +269,56 @@ mod gpu {
         }
     }
 
-    /// Forward alone: Burn's gradient of it is that of an approximation, 4e-4 off ours.
     #[test]
     fn gelu_agrees() {
         assert_agrees("GELU", SUMS, |device| {
-            vec![("output", values(gelu(numbers([2, 5, 3, 24], 1, device) * 3.0)))]
+            with_gradients([("x", numbers([2, 5, 3, 24], 1, device) * 3.0)], |[x]| gelu(x))
         });
+    }
+
+    #[test]
+    fn routing_agrees() {
+        for (grid, exclude_padding, topk) in [
+            (RegionGrid::pad_first(14, 14, 7), false, 4),
+            (RegionGrid::pad_first(7, 5, 3), true, 2),
+            (RegionGrid::pad_first(7, 5, 3), false, 9),
+        ] {
+            let what = format!("{grid:?}, topk {topk}");
+            let [height, width] = grid.padded_size();
+            assert_agrees(&what, SUMS, |device| {
+                let map = |seed| grid.pad(numbers([2, grid.height, grid.width, 24], seed, device));
+                let (query, key) = (map(1), map(2));
+                assert_eq!(query.dims(), [2, height, width, 24]);
+                let means = region_means(query.clone(), &grid, exclude_padding);
+                let options = RoutingOptions { topk, exclude_padding, mask_padding: false };
+                let graph = route(&query, &key, &grid, &options);
+                vec![("means", values(means)), ("graph", values(graph.float()))]
+            });
+        }
+    }
+
+    #[test]
+    fn gradients_of_routed_attention_agree() {
+        for case in cases() {
+            assert_agrees(&case.name(), SUMS, |device| {
+                let [query, key, value] = case.qkv(device);
+                let inputs = [("query", query), ("key", key), ("value", value)];
+                with_gradients(inputs, |qkv| case.attend(qkv, device))
+            });
+        }
+    }
+
+    #[test]
+    fn global_attention_agrees() {
+        for ([height, width], num_heads, head_dim) in
+            [([7, 7], 2, 64), ([1, 1], 3, 8), ([5, 3], 2, 33), ([13, 2], 1, 16)]
+        {
+            assert_agrees(&format!("{height} × {width}, {head_dim}"), SUMS, |device| {
+                let [query, key, value] = slices([2, height, width], num_heads * head_dim, device);
+                let inputs = [("query", query), ("key", key), ("value", value)];
+                with_gradients(inputs, |[q, k, v]| global_attention(q, k, v, num_heads, 0.2))
+            });
+        }
     }
 
     /// Products of matrices, which autotuning times several kernels of Burn for. Some of these are wrong
@@ -283,53 +352,6 @@ mod gpu {
                     )
                 })
             });
-        }
-
-        #[test]
-        fn routing_agrees() {
-            for (grid, exclude_padding, topk) in [
-                (RegionGrid::pad_first(14, 14, 7), false, 4),
-                (RegionGrid::pad_first(7, 5, 3), true, 2),
-                (RegionGrid::pad_first(7, 5, 3), false, 9),
-            ] {
-                let what = format!("{grid:?}, topk {topk}");
-                let [height, width] = grid.padded_size();
-                assert_agrees(&what, SUMS, |device| {
-                    let map =
-                        |seed| grid.pad(numbers([2, grid.height, grid.width, 24], seed, device));
-                    let (query, key) = (map(1), map(2));
-                    assert_eq!(query.dims(), [2, height, width, 24]);
-                    let means = region_means(query.clone(), &grid, exclude_padding);
-                    let options = RoutingOptions { topk, exclude_padding, mask_padding: false };
-                    let graph = route(&query, &key, &grid, &options);
-                    vec![("means", values(means)), ("graph", values(graph.float()))]
-                });
-            }
-        }
-
-        #[test]
-        fn gradients_of_routed_attention_agree() {
-            for case in cases() {
-                assert_agrees(&case.name(), SUMS, |device| {
-                    let [query, key, value] = case.qkv(device);
-                    let inputs = [("query", query), ("key", key), ("value", value)];
-                    with_gradients(inputs, |qkv| case.attend(qkv, device))
-                });
-            }
-        }
-
-        #[test]
-        fn global_attention_agrees() {
-            for ([height, width], num_heads, head_dim) in
-                [([7, 7], 2, 64), ([1, 1], 3, 8), ([5, 3], 2, 33), ([13, 2], 1, 16)]
-            {
-                assert_agrees(&format!("{height} × {width}, {head_dim}"), SUMS, |device| {
-                    let [query, key, value] =
-                        slices([2, height, width], num_heads * head_dim, device);
-                    let inputs = [("query", query), ("key", key), ("value", value)];
-                    with_gradients(inputs, |[q, k, v]| global_attention(q, k, v, num_heads, 0.2))
-                });
-            }
         }
     }
 }

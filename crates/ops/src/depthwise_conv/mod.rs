@@ -5,6 +5,8 @@ pub(crate) mod autodiff;
 mod convolve;
 mod correlate;
 pub(crate) mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod cube;
 mod reference;
 mod window;
 
@@ -12,6 +14,8 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32};
+#[cfg(feature = "gpu")]
+use crate::gpu::{GpuBackend, is_gpu_float};
 use crate::profile::{self, Class};
 
 /// Each channel convolved with its own odd, square kernel; zero padding keeps the size.
@@ -27,6 +31,10 @@ use crate::profile::{self, Class};
 pub fn depthwise_conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
     let _span = profile::span(Class::DepthwiseConv);
     check(&x, &weight, &bias);
+    #[cfg(feature = "gpu")]
+    if is_gpu_float(&x) {
+        return on_gpu(x, weight, bias, None);
+    }
     if is_cpu_f32(&x) {
         let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
         Tensor::from_dispatch(Dispatch::fused_depthwise_conv(x, weight, bias))
@@ -51,6 +59,10 @@ pub fn depthwise_conv_add(
     let _span = profile::span(Class::DepthwiseConv);
     check(&x, &weight, &bias);
     assert_eq!(residual.dims(), x.dims(), "depthwise_conv_add: shape of the residual");
+    #[cfg(feature = "gpu")]
+    if is_gpu_float(&x) {
+        return on_gpu(x, weight, bias, Some(residual));
+    }
     if is_cpu_f32(&x) {
         let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
         let residual = residual.into_dispatch();
@@ -58,6 +70,19 @@ pub fn depthwise_conv_add(
     } else {
         residual + reference::depthwise_conv(x, weight, bias)
     }
+}
+
+#[cfg(feature = "gpu")]
+fn on_gpu(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    residual: Option<Tensor<4>>,
+) -> Tensor<4> {
+    let options = cube::ConvolveOptions { bias: true, residual: residual.is_some(), turned: false };
+    let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    let residual = residual.map_or_else(|| x.clone(), Tensor::into_dispatch);
+    Tensor::from_dispatch(Dispatch::gpu_depthwise_conv(x, weight, bias, residual, options))
 }
 
 /// The definition of [`depthwise_conv`] in plain tensor operations, on any device.

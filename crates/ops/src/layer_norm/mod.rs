@@ -2,6 +2,8 @@
 
 pub(crate) mod autodiff;
 pub(crate) mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod cube;
 mod reference;
 mod row;
 
@@ -9,6 +11,8 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32};
+#[cfg(feature = "gpu")]
+use crate::gpu::{GpuBackend, is_gpu_float};
 use crate::profile::{self, Class};
 
 /// (x − mean) / √(variance + epsilon) · gamma + beta over the last axis, with the biased variance.
@@ -34,6 +38,11 @@ pub fn layer_norm<const D: usize>(
         gamma.dims(),
         beta.dims()
     );
+    #[cfg(feature = "gpu")]
+    if is_gpu_float(&x) && x.dtype() == gamma.dtype() {
+        let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
+        return Tensor::from_dispatch(Dispatch::gpu_layer_norm(x, gamma, beta, epsilon));
+    }
     if is_cpu_f32(&x) {
         let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
         Tensor::from_dispatch(Dispatch::fused_layer_norm(x, gamma, beta, epsilon))

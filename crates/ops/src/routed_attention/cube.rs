@@ -1,25 +1,27 @@
-//! The fused forward pass on a GPU: what to launch for which shapes. The kernel itself stands in
-//! `kernel.rs`.
+//! The fused passes on a GPU: what to launch for which shapes. The kernels stand in `forward.rs` and
+//! `backward.rs`.
 
-#![allow(unsafe_code, reason = "the kernel is launched without checks of its indices")]
+#![allow(unsafe_code, reason = "kernels are launched without checks of their indices")]
 
-mod kernel;
+pub(crate) mod autodiff;
+mod backward;
+mod forward;
+mod heads;
 
 use burn::backend::TensorMetadata;
-use burn::tensor::DType;
-use burn_cubecl::cubecl::calculate_cube_count_elemwise;
-use burn_cubecl::cubecl::prelude::{AddressType, CubeDim};
-use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, Slice};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl::prelude::ElemType;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::RoutedAttentionOptions;
 use crate::RegionGrid;
+use crate::depthwise_conv::{self, cube::ConvolveOptions};
+use crate::gpu::{Grid, Launch, elem_type, empty, vector_size};
 
 /// Channels of a head above which a unit's registers overflow.
 pub(crate) const MAX_HEAD_DIM: usize = 128;
-
-/// Units of a cube: two planes of most GPUs.
-const UNITS: u32 = 64;
 
 /// See [`routed_attention`](fn@crate::routed_attention); heads of at most [`MAX_HEAD_DIM`] channels.
 pub(crate) fn forward(
@@ -30,46 +32,212 @@ pub(crate) fn forward(
     grid: &RegionGrid,
     options: &RoutedAttentionOptions,
 ) -> CubeTensor {
-    let [batch, _, _, channels] = query.shape().dims();
-    let [_, regions, _] = region_graph.shape().dims();
-    let shapes = [&query, &key, &value].map(|map| map.shape().dims());
-    check(shapes, region_graph.shape().dims(), grid);
-    assert!([&query, &key, &value].into_iter().all(|map| map.dtype == DType::F32));
-    let (client, tokens) = (query.client.clone(), grid.tokens());
-    let head_dim = channels / options.num_heads;
-    let output =
-        empty_device_dtype(client.clone(), query.device.clone(), query.shape(), DType::F32);
-
-    let queries = batch * regions * options.num_heads * tokens;
-    let cube_dim = CubeDim::new_1d(UNITS);
-    let tensors = [&query, &key, &value, &region_graph, &output];
-    let address_type = tensors.map(CubeTensor::required_address_type).into_iter().max();
-    let index = burn::backend::cubecl::dtype_to_storage_type(region_graph.dtype);
+    let call = Call::new([&query, &key, &value], &region_graph, grid, options);
+    let output = empty(&query, query.shape(), query.dtype);
+    let launch = Launch::new(&[&query, &key, &value, &region_graph, &output], call.units);
+    let vectors = vector_size(&[&query, &key, &value, &output], call.head_dim);
     // SAFETY: the shapes agree, the kernel keeps routed regions within the map, and its reads and
     // writes follow from both.
     unsafe {
-        kernel::attend::launch_unchecked(
-            &client,
-            calculate_cube_count_elemwise(&client, queries, cube_dim),
-            cube_dim,
-            address_type.unwrap_or(AddressType::U32),
+        forward::attend::launch_unchecked(
+            &query.client.clone(),
+            launch.count,
+            launch.dim,
+            launch.address_type,
+            vectors,
             query.into_tensor_arg(),
             key.into_tensor_arg(),
             value.into_tensor_arg(),
             region_graph.into_tensor_arg(),
             output.clone().into_tensor_arg(),
             options.scale as f32,
-            grid.cols as u32,
-            grid.region_height as u32,
-            grid.region_width as u32,
-            grid.height as u32,
-            grid.width as u32,
-            head_dim,
-            options.mask_padding && grid.is_padded(),
-            index,
+            Grid::launch(grid),
+            call.head_dim,
+            call.mask_padding,
+            [call.float, call.index],
         );
     }
     output
+}
+
+/// See [`routed_attention_lce`](fn@crate::routed_attention_lce): the output, and the attention in it.
+pub(crate) fn forward_lce(
+    qkv: CubeTensor,
+    weight: CubeTensor,
+    bias: CubeTensor,
+    region_graph: CubeTensor,
+    grid: &RegionGrid,
+    options: &RoutedAttentionOptions,
+) -> (CubeTensor, CubeTensor) {
+    let [query, key, value] = split(qkv);
+    let attended = forward(query, key, value.clone(), region_graph, grid, options);
+    let convolved = ConvolveOptions { bias: true, residual: true, turned: false };
+    let output = depthwise_conv::cube::forward(value, weight, bias, attended.clone(), convolved);
+    (output, attended)
+}
+
+/// Gradients of query, key and value, side by side.
+pub(crate) fn backward(
+    qkv: [CubeTensor; 3],
+    region_graph: CubeTensor,
+    output: CubeTensor,
+    grad: CubeTensor,
+    grid: &RegionGrid,
+    options: &RoutedAttentionOptions,
+) -> CubeTensor {
+    let [batch, height, width, channels] = qkv[0].shape().dims();
+    let shape = [batch, height, width, 3 * channels].into();
+    let grad_qkv = empty(&qkv[0], shape, qkv[0].dtype);
+    add_gradients(qkv, region_graph, output, grad, grad_qkv.clone(), false, grid, options);
+    grad_qkv
+}
+
+/// Gradients of qkv, weight and bias of [`forward_lce`].
+pub(crate) fn backward_lce(
+    qkv: CubeTensor,
+    weight: CubeTensor,
+    region_graph: CubeTensor,
+    attended: CubeTensor,
+    grad: CubeTensor,
+    grid: &RegionGrid,
+    options: &RoutedAttentionOptions,
+) -> (CubeTensor, CubeTensor, CubeTensor) {
+    let grad_qkv = empty(&qkv, qkv.shape(), qkv.dtype);
+    let qkv = split(qkv);
+    let [.., channels] = qkv[2].shape().dims::<4>();
+    let (value, lce) = (qkv[2].clone(), weight.clone());
+    depthwise_conv::cube::input_gradient(lce, grad.clone(), grad_qkv.clone(), 2 * channels);
+    let (grad_weight, grad_bias) =
+        depthwise_conv::cube::parameter_gradients(value, weight, grad.clone());
+    add_gradients(qkv, region_graph, attended, grad, grad_qkv.clone(), true, grid, options);
+    (grad_qkv, grad_weight, grad_bias)
+}
+
+/// Query, key and value of a map that has them side by side.
+fn split(qkv: CubeTensor) -> [CubeTensor; 3] {
+    let [batch, height, width, channels] = qkv.shape().dims();
+    let all = [batch, height, width].map(|size| Slice::from(0..size));
+    [0, 1, 2].map(|i| {
+        let part = Slice::from(i * (channels / 3)..(i + 1) * (channels / 3));
+        CubeBackend::float_slice(qkv.clone(), &[&all[..], &[part]].concat())
+    })
+}
+
+/// Writes the gradients into `grad_qkv`, to whose part of the value that of the attention is added if
+/// `adds_value`.
+#[allow(clippy::too_many_arguments, reason = "what two kernels share")]
+fn add_gradients(
+    [query, key, value]: [CubeTensor; 3],
+    region_graph: CubeTensor,
+    output: CubeTensor,
+    grad: CubeTensor,
+    grad_qkv: CubeTensor,
+    adds_value: bool,
+    grid: &RegionGrid,
+    options: &RoutedAttentionOptions,
+) {
+    let call = Call::new([&query, &key, &value], &region_graph, grid, options);
+    let client = query.client.clone();
+    let [batch, height, width, _] = query.shape().dims();
+    let sums = empty(&query, [batch, height, width, options.num_heads, 2].into(), DType::F32);
+    let maps = [&query, &key, &value, &output, &grad, &grad_qkv];
+    let launch = Launch::new(&[&maps[..], &[&region_graph, &sums]].concat(), call.units);
+    // SAFETY: as in the forward pass.
+    unsafe {
+        backward::query_gradient::launch_unchecked(
+            &client,
+            launch.count,
+            launch.dim,
+            launch.address_type,
+            vector_size(&maps, call.head_dim),
+            query.clone().into_tensor_arg(),
+            key.clone().into_tensor_arg(),
+            value.clone().into_tensor_arg(),
+            region_graph.clone().into_tensor_arg(),
+            output.into_tensor_arg(),
+            grad.clone().into_tensor_arg(),
+            grad_qkv.clone().into_tensor_arg(),
+            sums.clone().into_tensor_arg(),
+            options.scale as f32,
+            Grid::launch(grid),
+            call.head_dim,
+            call.mask_padding,
+            [call.float, call.index],
+        );
+    }
+
+    let [_, regions, _] = region_graph.shape().dims();
+    let attended = empty(&query, [batch, regions, regions].into(), DType::U32);
+    let launch = Launch::new(&[&region_graph, &attended], batch * regions * regions);
+    // SAFETY: as in the forward pass.
+    unsafe {
+        backward::invert::launch_unchecked(
+            &client,
+            launch.count,
+            launch.dim,
+            launch.address_type,
+            region_graph.into_tensor_arg(),
+            attended.clone().into_tensor_arg(),
+            call.index,
+        );
+    }
+
+    let maps = [&query, &key, &value, &grad, &grad_qkv];
+    let launch = Launch::new(&[&maps[..], &[&attended, &sums]].concat(), call.units);
+    // SAFETY: as in the forward pass.
+    unsafe {
+        backward::key_value_gradients::launch_unchecked(
+            &client,
+            launch.count,
+            launch.dim,
+            launch.address_type,
+            vector_size(&maps, call.head_dim),
+            query.into_tensor_arg(),
+            key.into_tensor_arg(),
+            value.into_tensor_arg(),
+            attended.into_tensor_arg(),
+            grad.into_tensor_arg(),
+            sums.into_tensor_arg(),
+            grad_qkv.into_tensor_arg(),
+            options.scale as f32,
+            Grid::launch(grid),
+            call.head_dim,
+            call.mask_padding,
+            adds_value,
+            call.float,
+        );
+    }
+}
+
+/// What all kernels need beside their tensors.
+struct Call {
+    /// One for each token and head.
+    units: usize,
+    head_dim: usize,
+    mask_padding: bool,
+    /// Types of the maps and of the graph.
+    float: ElemType,
+    index: ElemType,
+}
+
+impl Call {
+    fn new(
+        qkv: [&CubeTensor; 3],
+        region_graph: &CubeTensor,
+        grid: &RegionGrid,
+        options: &RoutedAttentionOptions,
+    ) -> Self {
+        check(qkv.map(|map| map.shape().dims()), region_graph.shape().dims(), grid);
+        let [batch, height, width, channels] = qkv[0].shape().dims();
+        assert!(qkv.into_iter().all(|map| map.dtype == qkv[0].dtype), "routed_attention: types");
+        Self {
+            units: batch * height * width * options.num_heads,
+            head_dim: channels / options.num_heads,
+            mask_padding: options.mask_padding && grid.is_padded(),
+            float: elem_type(qkv[0]),
+            index: elem_type(region_graph),
+        }
+    }
 }
 
 /// Panics if the shapes do not belong together.

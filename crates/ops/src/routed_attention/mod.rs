@@ -25,7 +25,7 @@ use burn::tensor::{Int, Tensor};
 pub use self::cpu::Routing;
 use crate::backend::{OpsBackend, is_cpu_f32};
 #[cfg(feature = "gpu")]
-use crate::gpu::{GpuBackend, is_gpu_f32};
+use crate::gpu::{GpuBackend, is_gpu_float};
 use crate::profile::{self, Class};
 use crate::{RegionGrid, depthwise_conv_add};
 
@@ -71,14 +71,8 @@ pub fn routed_attention(
     let _span = profile::span(Class::RoutedAttention);
     check_heads(&query, options.num_heads);
     #[cfg(feature = "gpu")]
-    if is_fused_on_gpu([&query, &key, &value], options) {
-        // Here and not only where it is launched, which happens later on another thread.
-        let shapes = [query.dims(), key.dims(), value.dims()];
-        cube::check(shapes, region_graph.dims(), grid);
-        let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
-        let (graph, grid, options) = (region_graph.into_dispatch(), *grid, *options);
-        let output = Dispatch::gpu_routed_attention(query, key, value, graph, grid, options);
-        return Tensor::from_dispatch(output);
+    if is_fused_on_gpu([&query, &key, &value], options.num_heads) {
+        return on_gpu([query, key, value], region_graph, *grid, *options);
     }
     if !is_cpu_f32(&query) {
         return routed_attention_traced(query, key, value, region_graph, grid, options).output;
@@ -87,11 +81,27 @@ pub fn routed_attention(
     fused(query, key, value, routing)
 }
 
-/// Whether the kernel of GPUs takes these: without gradients, in float32, with heads that fit its registers.
+/// Whether the kernels of GPUs take these: of one type, with heads that fit their registers.
 #[cfg(feature = "gpu")]
-fn is_fused_on_gpu(qkv: [&Tensor<4>; 3], options: &RoutedAttentionOptions) -> bool {
+pub(crate) fn is_fused_on_gpu(qkv: [&Tensor<4>; 3], num_heads: usize) -> bool {
     let [.., channels] = qkv[0].dims();
-    qkv.into_iter().all(is_gpu_f32) && channels / options.num_heads <= cube::MAX_HEAD_DIM
+    let is_one_type = qkv.into_iter().all(|map| map.dtype() == qkv[0].dtype());
+    is_gpu_float(qkv[0]) && is_one_type && channels / num_heads <= cube::MAX_HEAD_DIM
+}
+
+/// Attention by the kernels of GPUs.
+#[cfg(feature = "gpu")]
+pub(crate) fn on_gpu(
+    qkv: [Tensor<4>; 3],
+    region_graph: Tensor<3, Int>,
+    grid: RegionGrid,
+    options: RoutedAttentionOptions,
+) -> Tensor<4> {
+    // Here and not only where it is launched, which happens later on another thread.
+    cube::check(qkv.each_ref().map(Tensor::dims), region_graph.dims(), &grid);
+    let [query, key, value] = qkv.map(Tensor::into_dispatch);
+    let graph = region_graph.into_dispatch();
+    Tensor::from_dispatch(Dispatch::gpu_routed_attention(query, key, value, graph, grid, options))
 }
 
 /// Attention by the kernels of the CPU.
@@ -126,13 +136,25 @@ pub fn routed_attention_lce(
 ) -> Tensor<4> {
     let [.., channels] = qkv.dims();
     let [query, key, value] = split_qkv(qkv.clone());
+    check_heads(&query, options.num_heads);
+    assert_eq!(bias.dims(), [channels / 3], "routed_attention_lce: bias");
+    #[cfg(feature = "gpu")]
+    if is_fused_on_gpu([&query, &key, &value], options.num_heads) {
+        let _span = profile::span(Class::RoutedAttention);
+        assert_eq!(weight.dims()[0], channels / 3, "routed_attention_lce: weight");
+        cube::check([query.dims(); 3], region_graph.dims(), grid);
+        let (qkv, weight, bias) =
+            (qkv.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+        let (graph, grid, options) = (region_graph.into_dispatch(), *grid, *options);
+        let (output, _) =
+            Dispatch::gpu_routed_attention_lce(qkv, weight, bias, graph, grid, options);
+        return Tensor::from_dispatch(output);
+    }
     if !(is_cpu_f32(&qkv) && qkv.is_autodiff()) {
         let attended = routed_attention(query, key, value.clone(), region_graph, grid, options);
         return depthwise_conv_add(value, weight, bias, attended);
     }
     let _span = profile::span(Class::RoutedAttention);
-    check_heads(&query, options.num_heads);
-    assert_eq!(bias.dims(), [channels / 3], "routed_attention_lce: bias");
     let routing = Routing::new(region_graph, grid, options);
     let (qkv, weight, bias) = (qkv.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(Dispatch::differentiable_attention_lce(qkv, weight, bias, routing))

@@ -1,6 +1,8 @@
 //! Region-to-region routing: region means → affinity (Eq. 4) → region graph (Eq. 5).
 
 pub(crate) mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod cube;
 mod reference;
 
 use burn::backend::Dispatch;
@@ -8,6 +10,8 @@ use burn::tensor::{Int, Tensor};
 
 use crate::RegionGrid;
 use crate::backend::{OpsBackend, is_cpu_f32};
+#[cfg(feature = "gpu")]
+use crate::gpu::{GpuBackend, is_gpu_float};
 use crate::profile::{self, Class};
 
 /// How regions choose the regions that they attend to.
@@ -45,13 +49,19 @@ pub fn route(
     options: &RoutingOptions,
 ) -> Tensor<3, Int> {
     let _span = profile::span(Class::Routing);
+    let int_dtype = query.device().settings().int_dtype;
+    #[cfg(feature = "gpu")]
+    if is_gpu_float(query) {
+        let (query, key) = (query.clone().into_dispatch(), key.clone().into_dispatch());
+        let graph = Dispatch::gpu_route(query, key, *grid, *options);
+        return Tensor::<3, Int>::from_dispatch(graph).cast(int_dtype);
+    }
     if !is_cpu_f32(query) {
         return reference::route(query, key, grid, options);
     }
-    let device = query.device();
     let (query, key) = (query.clone().into_dispatch(), key.clone().into_dispatch());
     let graph = Tensor::<3, Int>::from_dispatch(Dispatch::fused_route(query, key, *grid, *options));
-    graph.cast(device.settings().int_dtype)
+    graph.cast(int_dtype)
 }
 
 /// The definition of [`route`] in plain tensor operations, on any device.

@@ -55,6 +55,7 @@ pub fn precision(args: &PrecisionArgs, device: &Device) -> Result<biformer::Prec
     let precision = match args.precision {
         Precision::F32 => biformer::Precision::F32,
         Precision::Bf16 => biformer::Precision::Bf16,
+        Precision::F16 => biformer::Precision::F16,
     };
     check_precision(precision, device).map(|()| precision)
 }

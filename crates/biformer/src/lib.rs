@@ -63,11 +63,7 @@ pub fn check_precision(precision: Precision, device: &Device) -> Result<()> {
 
 /// [`check_precision`] for the option that asks for it.
 fn check_option(option: &'static str, precision: Precision, device: &Device) -> Result<()> {
-    let checked = match precision {
-        Precision::Bf16 if !biformer_ops::is_cpu(device) => Err("bf16 is for the cpu".to_owned()),
-        _ => precision.check(),
-    };
-    checked.map_err(|reason| Error::option(option, reason))
+    precision.check(device).map_err(|reason| Error::option(option, reason))
 }
 
 pub use biformer_ops::Precision;

@@ -46,7 +46,7 @@ fn norm(values: impl Iterator<Item = f32>) -> f64 {
 /// EPYC: 4.2 % of all gradients, 20 % of those of one bias; the bounds are twice that.
 #[test]
 fn gradients_of_a_step_are_near_those_of_float32() {
-    if let Err(reason) = Precision::Bf16.check() {
+    if let Err(reason) = Precision::Bf16.check(&Device::default()) {
         eprintln!("skipped: {reason}");
         return;
     }

@@ -54,7 +54,7 @@ fn stopping_anywhere_changes_nothing() {
     };
     ends_alike(&tokens, &folder.path().join("tokens"));
     ends_alike(&segmentation(folder.path()), &folder.path().join("segmentation"));
-    if let Err(reason) = Precision::Bf16.check() {
+    if let Err(reason) = Precision::Bf16.check(&Device::default()) {
         eprintln!("amp is skipped: {reason}");
         return;
     }

@@ -2,6 +2,9 @@
 
 use std::cell::Cell;
 
+use burn::tensor::{DType, Device};
+
+use crate::backend::is_cpu;
 use crate::simd;
 
 /// What both sides of a product are rounded to. Sums are float32 in any case, and so is all that is
@@ -11,20 +14,35 @@ pub enum Precision {
     /// Float32: not rounded.
     #[default]
     F32,
-    /// Bfloat16, with 8 bits of mantissa, where a processor multiplies twice as many of them.
+    /// Bfloat16, with 8 bits of mantissa and the range of float32.
     Bf16,
+    /// Float16, with 11 bits of mantissa and numbers up to 65504; on GPUs.
+    F16,
 }
 
 impl Precision {
     /// # Errors
-    /// If this processor, or the instruction set that `BIFORMER_SIMD` forces, has no such products.
-    pub fn check(self) -> Result<(), String> {
+    /// If this device has no such products, or the instruction set that `BIFORMER_SIMD` forces has none.
+    pub fn check(self, device: &Device) -> Result<(), String> {
         match self {
-            Self::Bf16 if !simd::has_bf16() => Err(format!(
+            Self::F32 => Ok(()),
+            Self::Bf16 if is_cpu(device) && !simd::has_bf16() => Err(format!(
                 "bf16 needs a processor with avx512_bf16, and {} does without it",
                 simd::instruction_set()
             )),
-            _ => Ok(()),
+            Self::Bf16 if is_cpu(device) => Ok(()),
+            Self::F16 if is_cpu(device) => Err("f16 is for GPUs".to_owned()),
+            _ if device.supports_dtype(self.dtype()) => Ok(()),
+            _ => Err(format!("this device has no {:?}", self.dtype())),
+        }
+    }
+
+    /// The type of a rounded number.
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
         }
     }
 }
@@ -37,12 +55,9 @@ thread_local! {
 /// [`linear`](fn@crate::linear) and [`convolution`](fn@crate::convolution), round both sides to
 /// `precision`. So do their backward passes, wherever those run. The name is PyTorch's.
 ///
-/// It holds for this thread, which a forward pass with gradients does not leave, and for the CPU: other
-/// devices pay no attention to it. Products without gradients have the precision that
-/// [`Weight::pack_in`](crate::Weight::pack_in) was told.
-///
-/// # Panics
-/// If [`Precision::check`] gives an error.
+/// It holds for this thread, which a forward pass with gradients does not leave. Products without gradients
+/// have the precision that [`Weight::pack_in`](crate::Weight::pack_in) was told. Products panic if
+/// [`Precision::check`] gives an error for their device.
 pub fn autocast<R>(precision: Precision, forward: impl FnOnce() -> R) -> R {
     /// Brings back what was before, also if the pass panics.
     struct Restore(Precision);
@@ -51,12 +66,16 @@ pub fn autocast<R>(precision: Precision, forward: impl FnOnce() -> R) -> R {
             AUTOCAST.set(self.0);
         }
     }
-    precision.check().unwrap_or_else(|reason| panic!("{reason}"));
     let _restore = Restore(AUTOCAST.replace(precision));
     forward()
 }
 
-/// What [`autocast`] says at present.
-pub(crate) fn autocast_precision() -> Precision {
-    AUTOCAST.get()
+/// What [`autocast`] says at present, for products on this device.
+///
+/// # Panics
+/// If [`Precision::check`] gives an error.
+pub(crate) fn autocast_precision(device: &Device) -> Precision {
+    let precision = AUTOCAST.get();
+    precision.check(device).unwrap_or_else(|reason| panic!("{reason}"));
+    precision
 }

@@ -116,7 +116,8 @@ pub struct DeviceArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct PrecisionArgs {
-    /// Numbers that linear layers and embeddings multiply; bf16 needs a processor with avx512_bf16
+    /// Numbers that linear layers and embeddings multiply; bf16 needs a processor with avx512_bf16 or a GPU
+    /// that has it, f16 a GPU
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub precision: Precision,
 }
@@ -125,6 +126,7 @@ pub struct PrecisionArgs {
 pub enum Precision {
     F32,
     Bf16,
+    F16,
 }
 
 #[derive(Debug, Args)]

@@ -106,7 +106,7 @@ pub struct Overrides {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub model_ema_warmup: Option<bool>,
     /// Round what linear layers and embeddings multiply to bfloat16, forward and backward (mixed
-    /// precision); needs a processor with avx512_bf16
+    /// precision); needs a processor with avx512_bf16, or a GPU that has it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub amp: Option<bool>,
     /// Let batch norms take mean and variance over the pictures of all processes

@@ -87,7 +87,14 @@ pub fn train_step(
     let backbone = BiFormerConfig::from_name(model)?;
     options.check_for_model()?;
     let &Benchmark { batch_size, img_size: [height, width], precision, .. } = options;
-    let amp = precision == Precision::Bf16;
+    let amp = match precision {
+        Precision::F32 => false,
+        Precision::Bf16 => true,
+        Precision::F16 => {
+            let reason = "training rounds to bf16, whose range is that of f32; not to f16";
+            return Err(Error::option("precision", reason));
+        }
+    };
     let recipe = Recipe { model: model.to_owned(), batch_size, amp, ..Recipe::default() };
     let device = options.device.clone().autodiff();
     options.in_pool(|| {

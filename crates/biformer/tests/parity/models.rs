@@ -190,7 +190,7 @@ fn full_model(path: &Path) -> Result<usize, String> {
     assert_close(&what("logits, fused"), &logits, &expected, OUTPUT_TOLERANCE);
     let logits = values(model.clone().for_inference().forward(input.clone()));
     assert_close(&what("logits, for inference"), &logits, &expected, OUTPUT_TOLERANCE);
-    if Precision::Bf16.check().is_ok() {
+    if Precision::Bf16.check(&input.device()).is_ok() {
         let found = values(model.for_inference_in(Precision::Bf16).forward(input));
         assert_same_class(&what("logits, bf16"), &found, &expected);
     }

@@ -8,7 +8,7 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32, is_fused};
-use crate::linear::{Weight, is_tracked};
+use crate::linear::{Weight, is_tracked, product_type};
 use crate::precision::autocast_precision;
 use crate::profile::{self, Class};
 use crate::{PackedWeight, gelu};
@@ -83,6 +83,7 @@ pub fn convolution(
     let Weight::Plain(weight) = weight else {
         panic!("convolution: a packed weight has no gradient");
     };
+    let device = x.device();
     let x = if is_cpu_f32(&x) {
         let (x, weight) = (x.into_dispatch(), weight.clone().into_dispatch());
         let bias = bias.into_dispatch();
@@ -91,10 +92,12 @@ pub fn convolution(
             weight,
             bias,
             window,
-            autocast_precision(),
+            autocast_precision(&device),
         ))
     } else {
-        reference::convolution(x, weight.clone(), bias, window)
+        let (of, dtype) = (x.dtype(), product_type(weight.dtype(), &device));
+        let (x, weight) = (x.cast(dtype), weight.clone().cast(dtype));
+        reference::convolution(x, weight, bias.cast(dtype), window).cast(of)
     };
     if with_gelu { gelu(x) } else { x }
 }

@@ -14,7 +14,7 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::tensor::CubeTensor;
 
-use crate::gpu::{Launch, elem_type, empty, vector_size};
+use crate::gpu::{Launch, elem_type, empty, rows_per_unit, sum_partial, vector_size};
 
 /// What the kernel does beside the convolution.
 #[derive(Clone, Copy, Debug)]
@@ -95,9 +95,6 @@ fn convolve(
     }
 }
 
-/// Rows of all maps that one unit sums for the gradients of parameters: enough units are left for any GPU.
-const ROWS: usize = 16;
-
 /// Gradients of weight and bias.
 pub(crate) fn parameter_gradients(
     x: CubeTensor,
@@ -106,7 +103,8 @@ pub(crate) fn parameter_gradients(
 ) -> (CubeTensor, CubeTensor) {
     let [batch, height, _, channels] = x.shape().dims();
     let [_, _, size, _] = weight.shape().dims();
-    let chunks = (batch * height).div_ceil(ROWS);
+    let rows = rows_per_unit(batch * height);
+    let chunks = (batch * height).div_ceil(rows);
     let partial = empty(&x, Shape::new([chunks, size * size + 1, channels]), DType::F32);
     let tensors = [&x, &grad, &partial];
     let vectors = vector_size(&tensors, channels);
@@ -123,18 +121,15 @@ pub(crate) fn parameter_gradients(
             x.into_tensor_arg(),
             grad.into_tensor_arg(),
             partial.clone().into_tensor_arg(),
+            rows as u32,
             size,
-            ROWS,
             types,
         );
     }
-    let sums = CubeBackend::float_sum_dim(partial, 0); // [1, size * size + 1, channels]
-    let sums = cast(sums, weight.dtype);
-    let rows = |rows: Range<usize>| {
-        CubeBackend::float_slice(sums.clone(), &[Slice::from(0..1), Slice::from(rows)])
-    };
-    let taps = CubeBackend::float_swap_dims(rows(0..size * size), 1, 2);
-    let bias = rows(size * size..size * size + 1);
+    let sums = cast(sum_partial(partial), weight.dtype); // [size * size + 1, channels]
+    let row = |rows: Range<usize>| CubeBackend::float_slice(sums.clone(), &[Slice::from(rows)]);
+    let taps = CubeBackend::float_swap_dims(row(0..size * size), 0, 1);
+    let bias = row(size * size..size * size + 1);
     (
         CubeBackend::float_reshape(taps, weight.shape()),
         CubeBackend::float_reshape(bias, Shape::new([channels])),

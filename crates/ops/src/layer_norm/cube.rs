@@ -13,7 +13,7 @@ use burn_cubecl::cubecl::ir::features::Plane;
 use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::tensor::CubeTensor;
 
-use crate::gpu::{Launch, elem_type, empty, vector_size};
+use crate::gpu::{Launch, elem_type, empty, rows_per_unit, sum_partial, vector_size};
 
 /// See [`layer_norm`](fn@crate::layer_norm).
 pub(crate) fn forward(
@@ -50,9 +50,6 @@ pub(crate) fn forward(
     output
 }
 
-/// Tokens that one unit sums for the gradients of gamma and beta.
-const ROWS: usize = 64;
-
 /// Gradients of x, gamma and beta.
 pub(crate) fn backward(
     x: CubeTensor,
@@ -88,7 +85,8 @@ pub(crate) fn backward(
         );
     }
 
-    let chunks = rows.div_ceil(ROWS);
+    let chunk = rows_per_unit(rows);
+    let chunks = rows.div_ceil(chunk);
     let partial = empty(&x, Shape::new([chunks, 2, channels]), DType::F32);
     let tensors = [&x, &grad, &partial];
     let vectors = vector_size(&tensors, channels);
@@ -105,14 +103,13 @@ pub(crate) fn backward(
             grad.into_tensor_arg(),
             moments.into_tensor_arg(),
             partial.clone().into_tensor_arg(),
-            ROWS,
+            chunk as u32,
             types,
         );
     }
-    let sums = cast(CubeBackend::float_sum_dim(partial, 0), gamma.dtype); // [1, 2, channels]
+    let sums = cast(sum_partial(partial), gamma.dtype); // [2, channels]
     let [grad_gamma, grad_beta] = [0, 1].map(|row| {
-        let row =
-            CubeBackend::float_slice(sums.clone(), &[Slice::from(0..1), Slice::from(row..row + 1)]);
+        let row = CubeBackend::float_slice(sums.clone(), &[Slice::from(row..row + 1)]);
         CubeBackend::float_reshape(row, Shape::new([channels]))
     });
     (grad_x, grad_gamma, grad_beta)

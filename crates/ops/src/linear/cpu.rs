@@ -43,6 +43,7 @@ fn pack_block(block: Block, [inner, columns]: [usize; 2], precision: Precision) 
             let pairs = matmul::pack_pairs(block, inner, columns);
             FlexTensor::from_data(TensorData::new(pairs, [panels, inner.div_ceil(2), 2 * width]))
         }
+        Precision::F16 => unreachable!("`Precision::check` allows it on GPUs alone"),
     }
 }
 

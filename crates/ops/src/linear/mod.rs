@@ -5,7 +5,7 @@ pub(crate) mod cpu;
 mod reference;
 
 use burn::backend::Dispatch;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::backend::{OpsBackend, is_cpu_f32, is_fused};
 use crate::precision::autocast_precision;
@@ -31,8 +31,8 @@ pub struct PackedWeight {
 }
 
 impl Weight {
-    /// The same weight, ready for many forward passes on the CPU; a plain weight is packed at
-    /// every pass. It has no gradient. On other devices it stays as it is.
+    /// The same weight, ready for many forward passes; on the CPU a plain weight is packed at
+    /// every pass. It has no gradient.
     pub fn pack(self) -> Self {
         self.pack_in(Precision::F32)
     }
@@ -42,13 +42,18 @@ impl Weight {
     /// # Panics
     /// If [`Precision::check`] gives an error.
     pub fn pack_in(self, precision: Precision) -> Self {
+        let check = |device| precision.check(device).unwrap_or_else(|reason| panic!("{reason}"));
         match self {
             Self::Plain(weight) if is_cpu_f32(&weight) => {
-                precision.check().unwrap_or_else(|reason| panic!("{reason}"));
+                check(&weight.device());
                 let dims = weight.dims();
                 let weight = weight.without_autodiff().into_dispatch();
                 let panels = Tensor::from_dispatch(Dispatch::pack_weight(weight, precision));
                 Self::Packed(PackedWeight { panels, dims })
+            }
+            Self::Plain(weight) if precision != Precision::F32 => {
+                check(&weight.device());
+                Self::Plain(weight.cast(precision.dtype()))
             }
             weight => weight,
         }
@@ -193,13 +198,34 @@ fn step_by_step<const D: usize>(
 
 /// x W + b
 fn product<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    let device = x.device();
     if !is_cpu_f32(&x) {
-        return reference::linear(x, weight, bias);
+        let dtype = product_type(weight.dtype(), &device);
+        if x.dtype() == dtype {
+            return reference::linear(x, weight.cast(dtype), bias);
+        }
+        let of = x.dtype();
+        let product = reference::linear(x.cast(dtype), weight.cast(dtype), None).cast(of);
+        return match bias {
+            Some(bias) => product + bias.unsqueeze(),
+            None => product,
+        };
     }
     let [_, dim_out] = weight.dims();
     let bias = bias.unwrap_or_else(|| Tensor::zeros([dim_out], &weight.device().inner()));
     let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-    Tensor::from_dispatch(Dispatch::differentiable_linear(x, weight, bias, autocast_precision()))
+    let precision = autocast_precision(&device);
+    Tensor::from_dispatch(Dispatch::differentiable_linear(x, weight, bias, precision))
+}
+
+/// What a product off the CPU multiplies: that of the weight if it has been rounded, else what
+/// [`autocast`](crate::autocast) says.
+pub(crate) fn product_type(weight: DType, device: &Device) -> DType {
+    match autocast_precision(device) {
+        Precision::F32 => weight,
+        _ if weight != DType::F32 => weight,
+        precision => precision.dtype(),
+    }
 }
 
 /// [`linear`] by the definition, on any device.

@@ -4,7 +4,7 @@ use biformer_ops::{
     LinearFusion, Norm, Precision, Weight, Window, convolution, convolution_reference,
     convolution_weight, layer_norm, linear, linear_reference,
 };
-use burn::tensor::{DType, FloatDType, Tensor, activation};
+use burn::tensor::{DType, Device, FloatDType, Tensor, activation};
 
 use crate::numbers::{assert_close, values};
 use crate::products::{SHAPES, SUMS, random};
@@ -15,7 +15,7 @@ fn packed(weight: &Tensor<2>) -> Weight {
 
 /// Whether this processor has such products.
 pub fn is_supported() -> bool {
-    let check = Precision::Bf16.check();
+    let check = Precision::Bf16.check(&Device::flex());
     if let Err(reason) = &check {
         eprintln!("skipped: {reason}");
     }
@@ -121,9 +121,9 @@ fn bf16_does_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn processors_without_bf16_say_so() {
-    let Err(reason) = Precision::Bf16.check() else { return };
+    let Err(reason) = Precision::Bf16.check(&Device::flex()) else { return };
     assert!(reason.contains("avx512_bf16"), "{reason}");
     let packed = std::panic::catch_unwind(|| packed(&random([4, 4], 1)));
     assert!(packed.is_err());
-    assert_eq!(Precision::F32.check(), Ok(()));
+    assert_eq!(Precision::F32.check(&Device::flex()), Ok(()));
 }

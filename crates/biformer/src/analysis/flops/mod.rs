@@ -47,7 +47,7 @@ impl LayerCost {
     /// always; bfloat16 halves the weights of linear layers and convolutions.
     pub fn bytes(&self, batch_size: usize, precision: Precision) -> usize {
         let packed = matches!(self.class, Class::Linear | Class::Convolution);
-        let weight = if packed && precision == Precision::Bf16 { 2 } else { 4 };
+        let weight = if packed && precision != Precision::F32 { 2 } else { 4 };
         weight * self.params + 4 * batch_size * self.map_numbers
     }
 }

@@ -117,8 +117,8 @@ pub(super) fn correlate<E: Float, N: Size>(
     x: &Tensor<Vector<E, N>>,
     grad: &Tensor<Vector<E, N>>,
     partial: &mut Tensor<Vector<f32, N>>,
+    rows: u32,
     #[comptime] size: usize,
-    #[comptime] rows: usize,
     #[define(E)] _type: ElemType,
 ) {
     let vector_size = x.vector_size();
@@ -139,8 +139,8 @@ pub(super) fn correlate<E: Float, N: Size>(
         taps.push(zero);
     }
     let mut sum = Vector::<f32, N>::new(0.0f32);
-    let mut row = chunk * rows;
-    let mut end = row + rows;
+    let mut row = chunk * rows as usize;
+    let mut end = row + rows as usize;
     let all = x.shape(0) * height;
     end = select(end < all, end, all);
     while row < end {

@@ -94,7 +94,7 @@ pub(super) fn parameter_gradients<E: Float, N: Size>(
     grad: &Tensor<Vector<E, N>>,
     all_moments: &Tensor<f32>,
     partial: &mut Tensor<Vector<f32, N>>,
-    #[comptime] rows: usize,
+    rows: u32,
     #[define(E)] _type: ElemType,
 ) {
     let vectors = partial.shape(2) / x.vector_size();
@@ -105,8 +105,8 @@ pub(super) fn parameter_gradients<E: Float, N: Size>(
     let chunk = ABSOLUTE_POS / vectors;
     let mut sum = Vector::<f32, N>::new(0.0f32);
     let mut sum_with_x = Vector::<f32, N>::new(0.0f32);
-    let mut row = chunk * rows;
-    let mut end = row + rows;
+    let mut row = chunk * rows as usize;
+    let mut end = row + rows as usize;
     let all = all_moments.shape(0);
     end = select(end < all, end, all);
     while row < end {

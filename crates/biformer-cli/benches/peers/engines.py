@@ -237,7 +237,10 @@ def stand_in_for_unused_packages() -> None:
         "timm": {},
         "timm.models": dict(register_model=lambda variant: variant),
         "timm.models.layers": dict(
-            DropPath=None, to_2tuple=None, trunc_normal_=torch.nn.init.trunc_normal_
+            DropPath=None,
+            LayerNorm2d=None,
+            to_2tuple=None,
+            trunc_normal_=torch.nn.init.trunc_normal_,
         ),
         "timm.models.vision_transformer": dict(_cfg=dict),
     }

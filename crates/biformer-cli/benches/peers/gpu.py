@@ -57,6 +57,8 @@ def main() -> int:
             print_table(report["cases"][-1])
     except KeyboardInterrupt:
         interrupted = True
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second one would lose the report
+            signal.signal(number, signal.SIG_IGN)
     print("\n" + json.dumps(report | dict(interrupted=interrupted)))
     return 1 if interrupted or any(case["failed"] for case in report["cases"]) else 0
 

@@ -46,7 +46,7 @@ pub(crate) fn vector_size(maps: &[&CubeTensor], channels: usize) -> usize {
     let sizes = maps.iter().map(|map| {
         let sizes = map.client.io_optimized_vector_sizes(map.dtype.size());
         let axis = map.shape().num_dims() - 1;
-        let divisors = sizes.filter(|size| channels % *size == 0);
+        let divisors = sizes.filter(|size| channels.is_multiple_of(*size));
         tensor_vector_size_parallel(divisors, &map.shape(), map.meta.strides(), axis)
     });
     sizes.min().unwrap_or(1)

@@ -13,6 +13,9 @@ use crate::RegionGrid;
 use crate::gpu::GpuBackend;
 use crate::profile::{self, Class};
 
+/// A tensor with gradients.
+type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
+
 #[derive(Debug)]
 struct RoutedAttention;
 
@@ -63,11 +66,11 @@ impl<B: GpuBackend> Backward<B, 3> for RoutedAttention {
 }
 
 pub(crate) fn forward<B: GpuBackend, C: CheckpointStrategy>(
-    [query, key, value]: [FloatTensor<Autodiff<B, C>>; 3],
+    [query, key, value]: [Tracked<B, C>; 3],
     region_graph: IntTensor<B>,
     grid: RegionGrid,
     options: RoutedAttentionOptions,
-) -> FloatTensor<Autodiff<B, C>> {
+) -> Tracked<B, C> {
     let nodes = [query.node(), key.node(), value.node()];
     let [q, k, v] = [&query, &key, &value].map(|x| x.primitive().clone());
     let output = B::gpu_routed_attention(q, k, v, region_graph.clone(), grid, options);
@@ -127,11 +130,11 @@ impl<B: GpuBackend> Backward<B, 3> for RoutedAttentionLce {
 
 /// The output, and the attention in it, which has no gradient of its own.
 pub(crate) fn forward_lce<B: GpuBackend, C: CheckpointStrategy>(
-    [qkv, weight, bias]: [FloatTensor<Autodiff<B, C>>; 3],
+    [qkv, weight, bias]: [Tracked<B, C>; 3],
     region_graph: IntTensor<B>,
     grid: RegionGrid,
     options: RoutedAttentionOptions,
-) -> (FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>) {
+) -> (Tracked<B, C>, Tracked<B, C>) {
     let nodes = [qkv.node(), weight.node(), bias.node()];
     let [map, kernel, summand] = [&qkv, &weight, &bias].map(|tensor| tensor.primitive().clone());
     let (output, attended) =

@@ -91,10 +91,8 @@ pub(super) fn affinity<N: Size>(
         products += means[query / vector_size + c] * means[key / vector_size + c];
     }
     let mut sum = products.vector_sum();
-    if comptime!(mask_padding) {
-        if grid.region(key_region, true).is_empty() {
-            sum = f32::new(LOWEST);
-        }
+    if grid.region(key_region, mask_padding).is_empty() {
+        sum = f32::new(LOWEST);
     }
     affinity[ABSOLUTE_POS] = sum;
 }

@@ -279,10 +279,12 @@ mod gpu {
 
     #[test]
     fn routing_agrees() {
-        for (grid, exclude_padding, topk) in [
-            (RegionGrid::pad_first(14, 14, 7), false, 4),
-            (RegionGrid::pad_first(7, 5, 3), true, 2),
-            (RegionGrid::pad_first(7, 5, 3), false, 9),
+        // In the last one five of nine regions are nothing but padding.
+        for (grid, exclude_padding, mask_padding, topk) in [
+            (RegionGrid::pad_first(14, 14, 7), false, false, 4),
+            (RegionGrid::pad_first(7, 5, 3), true, false, 2),
+            (RegionGrid::pad_first(7, 5, 3), false, false, 9),
+            (RegionGrid::pad_first(4, 4, 3), false, true, 4),
         ] {
             let what = format!("{grid:?}, topk {topk}");
             let [height, width] = grid.padded_size();
@@ -291,7 +293,7 @@ mod gpu {
                 let (query, key) = (map(1), map(2));
                 assert_eq!(query.dims(), [2, height, width, 24]);
                 let means = region_means(query.clone(), &grid, exclude_padding);
-                let options = RoutingOptions { topk, exclude_padding, mask_padding: false };
+                let options = RoutingOptions { topk, exclude_padding, mask_padding };
                 let graph = route(&query, &key, &grid, &options);
                 vec![("means", values(means)), ("graph", values(graph.float()))]
             });
@@ -322,7 +324,8 @@ mod gpu {
         }
     }
 
-    /// Attention with LCE of maps of a type, of numbers rounded to another, and the gradient of Q, K and V, by kernels or by definitions.
+    /// Attention with LCE of maps of a type, of numbers rounded to another, and the gradient of Q, K and V, by
+    /// kernels or by definitions.
     fn attention_in(
         [half, dtype]: [DType; 2],
         device: &Device,

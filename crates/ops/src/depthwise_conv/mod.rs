@@ -32,7 +32,7 @@ pub fn depthwise_conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tenso
     let _span = profile::span(Class::DepthwiseConv);
     check(&x, &weight, &bias);
     #[cfg(feature = "gpu")]
-    if is_gpu_float(&x) {
+    if is_gpu_float(&x) && [weight.dtype(), bias.dtype()] == [x.dtype(); 2] {
         return on_gpu(x, weight, bias, None);
     }
     if is_cpu_f32(&x) {
@@ -60,7 +60,7 @@ pub fn depthwise_conv_add(
     check(&x, &weight, &bias);
     assert_eq!(residual.dims(), x.dims(), "depthwise_conv_add: shape of the residual");
     #[cfg(feature = "gpu")]
-    if is_gpu_float(&x) {
+    if is_gpu_float(&x) && [weight.dtype(), bias.dtype(), residual.dtype()] == [x.dtype(); 3] {
         return on_gpu(x, weight, bias, Some(residual));
     }
     if is_cpu_f32(&x) {

@@ -39,7 +39,7 @@ pub fn layer_norm<const D: usize>(
         beta.dims()
     );
     #[cfg(feature = "gpu")]
-    if is_gpu_float(&x) && x.dtype() == gamma.dtype() {
+    if is_gpu_float(&x) && [gamma.dtype(), beta.dtype()] == [x.dtype(); 2] {
         let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
         return Tensor::from_dispatch(Dispatch::gpu_layer_norm(x, gamma, beta, epsilon));
     }

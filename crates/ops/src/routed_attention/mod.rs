@@ -139,7 +139,9 @@ pub fn routed_attention_lce(
     check_heads(&query, options.num_heads);
     assert_eq!(bias.dims(), [channels / 3], "routed_attention_lce: bias");
     #[cfg(feature = "gpu")]
-    if is_fused_on_gpu([&query, &key, &value], options.num_heads) {
+    if is_fused_on_gpu([&query, &key, &value], options.num_heads)
+        && [weight.dtype(), bias.dtype()] == [qkv.dtype(); 2]
+    {
         let _span = profile::span(Class::RoutedAttention);
         assert_eq!(weight.dims()[0], channels / 3, "routed_attention_lce: weight");
         cube::check([query.dims(); 3], region_graph.dims(), grid);

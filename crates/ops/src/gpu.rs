@@ -7,6 +7,7 @@
 
 mod grid;
 mod launch;
+mod maps;
 mod sum;
 
 use burn::backend::autodiff::Autodiff;
@@ -20,6 +21,7 @@ use burn_cubecl::CubeBackend;
 
 pub(crate) use self::grid::{Grid, Region};
 pub(crate) use self::launch::{LOWEST, Launch, elem_type, empty, vector_size};
+pub(crate) use self::maps::{at, start, zeros};
 pub(crate) use self::sum::{rows_per_unit, sum_partial};
 
 use crate::depthwise_conv::{self, cube::ConvolveOptions};

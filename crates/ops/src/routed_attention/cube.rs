@@ -8,8 +8,8 @@ mod backward;
 mod forward;
 mod heads;
 
-use burn::backend::TensorMetadata;
-use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Slice};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::prelude::ElemType;
@@ -69,7 +69,7 @@ pub(crate) fn forward_lce(
     grid: &RegionGrid,
     options: &RoutedAttentionOptions,
 ) -> (CubeTensor, CubeTensor) {
-    let [query, key, value] = split(qkv);
+    let [query, key, value] = split::<CubeBackend>(qkv);
     let attended = forward(query, key, value.clone(), region_graph, grid, options);
     let convolved = ConvolveOptions { bias: true, residual: true, turned: false };
     let output = depthwise_conv::cube::forward(value, weight, bias, attended.clone(), convolved);
@@ -103,7 +103,7 @@ pub(crate) fn backward_lce(
     options: &RoutedAttentionOptions,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
     let grad_qkv = empty(&qkv, qkv.shape(), qkv.dtype);
-    let qkv = split(qkv);
+    let qkv = split::<CubeBackend>(qkv);
     let [.., channels] = qkv[2].shape().dims::<4>();
     let (value, lce) = (qkv[2].clone(), weight.clone());
     depthwise_conv::cube::input_gradient(lce, grad.clone(), grad_qkv.clone(), 2 * channels);
@@ -114,12 +114,12 @@ pub(crate) fn backward_lce(
 }
 
 /// Query, key and value of a map that has them side by side.
-fn split(qkv: CubeTensor) -> [CubeTensor; 3] {
+fn split<B: Backend>(qkv: FloatTensor<B>) -> [FloatTensor<B>; 3] {
     let [batch, height, width, channels] = qkv.shape().dims();
     let all = [batch, height, width].map(|size| Slice::from(0..size));
     [0, 1, 2].map(|i| {
         let part = Slice::from(i * (channels / 3)..(i + 1) * (channels / 3));
-        CubeBackend::float_slice(qkv.clone(), &[&all[..], &[part]].concat())
+        B::float_slice(qkv.clone(), &[&all[..], &[part]].concat())
     })
 }
 

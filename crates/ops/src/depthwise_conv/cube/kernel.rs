@@ -5,6 +5,8 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
+use crate::gpu::{at, start, zeros};
+
 /// Tokens of a row that a unit computes, which share what it reads.
 pub(super) const STRIP: usize = 4;
 
@@ -51,13 +53,13 @@ pub(super) fn convolve<E: Float, N: Size>(
         }
         sums.push(sum);
     }
-    let start = image * x.stride(0) + channel * x.stride(3);
+    let first = start(x, image, channel);
     #[unroll]
     for i in 0..size {
         // Half a kernel too far down and right, so that no number is negative.
         let y = top + i;
         if y >= comptime!(size / 2) && y < height + comptime!(size / 2) {
-            let row = start + (y - comptime!(size / 2)) * x.stride(1);
+            let y = y - comptime!(size / 2);
             let mut taps = Sequence::<Vector<f32, N>>::new();
             #[unroll]
             for j in 0..size {
@@ -73,8 +75,8 @@ pub(super) fn convolve<E: Float, N: Size>(
             for column in 0..comptime!(STRIP + size - 1) {
                 let x_place = left + column;
                 if x_place >= comptime!(size / 2) && x_place < width + comptime!(size / 2) {
-                    let place = row + (x_place - comptime!(size / 2)) * x.stride(2);
-                    let value = Vector::<f32, N>::cast_from(x[place / vector_size]);
+                    let place = at(x, first, y, x_place - comptime!(size / 2));
+                    let value = Vector::<f32, N>::cast_from(x[place]);
                     #[unroll]
                     for j in 0..size {
                         if comptime!(column >= j && column - j < STRIP) {
@@ -92,17 +94,12 @@ pub(super) fn convolve<E: Float, N: Size>(
         if x_place < width {
             let mut sum = sums[token];
             if comptime!(has_residual) {
-                let place = image * residual.stride(0)
-                    + top * residual.stride(1)
-                    + x_place * residual.stride(2)
-                    + channel * residual.stride(3);
-                sum += Vector::cast_from(residual[place / vector_size]);
+                let place = at(residual, start(residual, image, channel), top, x_place);
+                sum += Vector::cast_from(residual[place]);
             }
-            let place = image * output.stride(0)
-                + top * output.stride(1)
-                + x_place * output.stride(2)
-                + (channel + output_channel as usize) * output.stride(3);
-            output[place / vector_size] = Vector::cast_from(sum);
+            let first = start(&*output, image, channel + output_channel as usize);
+            let place = at(&*output, first, top, x_place);
+            output[place] = Vector::cast_from(sum);
         }
     }
 }
@@ -131,13 +128,7 @@ pub(super) fn correlate<E: Float, N: Size>(
     let i = ABSOLUTE_POS / vectors % size;
     let chunk = ABSOLUTE_POS / (vectors * size);
 
-    let mut taps = Sequence::<Vector<f32, N>>::new();
-    #[unroll]
-    for _ in 0..size {
-        #[allow(unused_mut, reason = "it is when the kernel runs")]
-        let mut zero = Vector::<f32, N>::new(0.0f32);
-        taps.push(zero);
-    }
+    let mut taps = zeros::<N>(size);
     let mut sum = Vector::<f32, N>::new(0.0f32);
     let mut row = chunk * rows as usize;
     let mut end = row + rows as usize;
@@ -145,23 +136,21 @@ pub(super) fn correlate<E: Float, N: Size>(
     end = select(end < all, end, all);
     while row < end {
         let (image, top) = (row / height, row % height);
-        let grad_row = image * grad.stride(0) + top * grad.stride(1) + channel * grad.stride(3);
+        let (grad_first, x_first) = (start(grad, image, channel), start(x, image, channel));
         let y = top + i;
         let is_inside = y >= comptime!(size / 2) && y < height + comptime!(size / 2);
         let y = select(is_inside, y, comptime!(size / 2)) - comptime!(size / 2);
-        let x_row = image * x.stride(0) + y * x.stride(1) + channel * x.stride(3);
         let mut left = 0;
         while left < width {
-            let place = grad_row + left * grad.stride(2);
-            let factor = Vector::<f32, N>::cast_from(grad[place / vector_size]);
+            let factor = Vector::<f32, N>::cast_from(grad[at(grad, grad_first, top, left)]);
             sum += factor;
             if is_inside {
                 #[unroll]
                 for j in 0..size {
                     let column = left + j;
                     if column >= comptime!(size / 2) && column < width + comptime!(size / 2) {
-                        let place = x_row + (column - comptime!(size / 2)) * x.stride(2);
-                        taps[j] += factor * Vector::cast_from(x[place / vector_size]);
+                        let place = at(x, x_first, y, column - comptime!(size / 2));
+                        taps[j] += factor * Vector::cast_from(x[place]);
                     }
                 }
             }
@@ -170,14 +159,14 @@ pub(super) fn correlate<E: Float, N: Size>(
         row += 1;
     }
 
-    let start = chunk * partial.stride(0) + channel * partial.stride(2);
+    let first = chunk * partial.stride(0) + channel * partial.stride(2);
     #[unroll]
     for j in 0..size {
-        let place = start + (i * size + j) * partial.stride(1);
+        let place = first + (i * size + j) * partial.stride(1);
         partial[place / vector_size] = taps[j];
     }
     if i == 0 {
-        let place = start + comptime!(size * size) * partial.stride(1);
+        let place = first + comptime!(size * size) * partial.stride(1);
         partial[place / vector_size] = sum;
     }
 }

@@ -1,12 +1,11 @@
 //! The differentiable operator on a GPU.
 
+use burn::backend::AutodiffBackend;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::autodiff::{Autodiff, NodeId};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{AutodiffBackend, TensorMetadata};
-use burn::tensor::Slice;
 
 use super::RoutedAttentionOptions;
 use crate::RegionGrid;
@@ -19,18 +18,19 @@ type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
 #[derive(Debug)]
 struct RoutedAttention;
 
-/// What the backward pass needs beside query, key and value.
+/// What a backward pass needs beside its inputs.
 #[derive(Clone, Debug)]
-struct State<B: GpuBackend> {
-    inputs: [NodeId; 3],
+struct State<B: GpuBackend, const N: usize> {
+    inputs: [NodeId; N],
     region_graph: IntTensor<B>,
-    output: FloatTensor<B>,
+    /// Of the attention alone.
+    attended: FloatTensor<B>,
     grid: RegionGrid,
     options: RoutedAttentionOptions,
 }
 
 impl<B: GpuBackend> Backward<B, 3> for RoutedAttention {
-    type State = State<B>;
+    type State = State<B, 3>;
 
     fn backward(
         self,
@@ -39,7 +39,7 @@ impl<B: GpuBackend> Backward<B, 3> for RoutedAttention {
         checkpointer: &mut Checkpointer,
     ) {
         let _span = profile::span(Class::RoutedAttention);
-        let State { inputs, region_graph, output, grid, options } = ops.state;
+        let State { inputs, region_graph, attended, grid, options } = ops.state;
         let grad = grads.consume::<B>(&ops.node);
         let [query, key, value]: [FloatTensor<B>; 3] =
             inputs.map(|id| checkpointer.retrieve_node_output(id));
@@ -48,17 +48,13 @@ impl<B: GpuBackend> Backward<B, 3> for RoutedAttention {
             key,
             value,
             region_graph,
-            output,
+            attended,
             grad,
             grid,
             options,
         );
-        let [batch, height, width, channels] = grad_qkv.shape().dims();
-        let all = [batch, height, width].map(|size| Slice::from(0..size));
-        for (i, node) in ops.parents.into_iter().enumerate() {
+        for (node, gradient) in ops.parents.into_iter().zip(super::split::<B>(grad_qkv)) {
             if let Some(node) = node {
-                let part = Slice::from(i * (channels / 3)..(i + 1) * (channels / 3));
-                let gradient = B::float_slice(grad_qkv.clone(), &[&all[..], &[part]].concat());
                 grads.register::<B>(node.id, gradient);
             }
         }
@@ -77,7 +73,7 @@ pub(crate) fn forward<B: GpuBackend, C: CheckpointStrategy>(
     match RoutedAttention.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let inputs = [prep.checkpoint(&query), prep.checkpoint(&key), prep.checkpoint(&value)];
-            let state = State { inputs, region_graph, output: output.clone(), grid, options };
+            let state = State { inputs, region_graph, attended: output.clone(), grid, options };
             prep.finish(state, output)
         }
         OpsKind::UnTracked(prep) => prep.finish(output),
@@ -87,18 +83,9 @@ pub(crate) fn forward<B: GpuBackend, C: CheckpointStrategy>(
 #[derive(Debug)]
 struct RoutedAttentionLce;
 
-/// What the backward pass needs beside qkv and the weight.
-#[derive(Clone, Debug)]
-struct LceState<B: GpuBackend> {
-    inputs: [NodeId; 2],
-    region_graph: IntTensor<B>,
-    attended: FloatTensor<B>,
-    grid: RegionGrid,
-    options: RoutedAttentionOptions,
-}
-
 impl<B: GpuBackend> Backward<B, 3> for RoutedAttentionLce {
-    type State = LceState<B>;
+    /// Inputs are qkv and the weight.
+    type State = State<B, 2>;
 
     fn backward(
         self,
@@ -107,7 +94,7 @@ impl<B: GpuBackend> Backward<B, 3> for RoutedAttentionLce {
         checkpointer: &mut Checkpointer,
     ) {
         let _span = profile::span(Class::RoutedAttention);
-        let LceState { inputs, region_graph, attended, grid, options } = ops.state;
+        let State { inputs, region_graph, attended, grid, options } = ops.state;
         let grad = grads.consume::<B>(&ops.node);
         let [qkv, weight]: [FloatTensor<B>; 2] =
             inputs.map(|id| checkpointer.retrieve_node_output(id));
@@ -143,7 +130,7 @@ pub(crate) fn forward_lce<B: GpuBackend, C: CheckpointStrategy>(
     let output = match RoutedAttentionLce.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let inputs = [prep.checkpoint(&qkv), prep.checkpoint(&weight)];
-            let state = LceState { inputs, region_graph, attended, grid, options };
+            let state = State { inputs, region_graph, attended, grid, options };
             prep.finish(state, output)
         }
         OpsKind::UnTracked(prep) => prep.finish(output),

@@ -11,8 +11,8 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::heads::{accumulate, add, at, dot, read, routed, scale, start, write, zeros};
-use crate::gpu::{Grid, LOWEST};
+use super::heads::{accumulate, add, dot, read, routed, scale, write};
+use crate::gpu::{Grid, LOWEST, at, start, zeros};
 
 /// # Shapes
 /// - query, key, value, output, grad_output:

@@ -8,8 +8,8 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::heads::{add, at, dot, read, routed, scale, start, write, zeros};
-use crate::gpu::{Grid, LOWEST};
+use super::heads::{add, dot, read, routed, scale, write};
+use crate::gpu::{Grid, LOWEST, at, start, zeros};
 
 /// # Shapes
 /// - query, key, value: `[batch, rows * region_height, cols * region_width, channels]`, of any strides

@@ -19,28 +19,7 @@ pub(super) fn routed<I: Int>(
     select(routed < regions, routed, regions - 1)
 }
 
-/// Index of the first vector of an image and head.
-#[cube]
-pub(super) fn start<E: Float, N: Size>(
-    map: &Tensor<Vector<E, N>>,
-    image: usize,
-    channel: usize,
-) -> usize {
-    (image * map.stride(0) + channel * map.stride(3)) / map.vector_size()
-}
-
-/// Index of the first vector of a token, from [`start`].
-#[cube]
-pub(super) fn at<E: Float, N: Size>(
-    map: &Tensor<Vector<E, N>>,
-    start: usize,
-    y: usize,
-    x: usize,
-) -> usize {
-    start + (y * map.stride(1) + x * map.stride(2)) / map.vector_size()
-}
-
-/// The channels of a head at a place of [`at`], in registers.
+/// The channels of a head at a place of [`at`](crate::gpu::at), in registers.
 #[cube]
 pub(super) fn read<E: Float, N: Size>(
     map: &Tensor<Vector<E, N>>,
@@ -56,19 +35,6 @@ pub(super) fn read<E: Float, N: Size>(
         channels.push(vector * Vector::new(factor));
     }
     channels
-}
-
-/// Sums of the channels of a head, to add to.
-#[cube]
-pub(super) fn zeros<N: Size>(#[comptime] vectors: usize) -> Sequence<Vector<f32, N>> {
-    let mut sums = Sequence::<Vector<f32, N>>::new();
-    #[unroll]
-    for _ in 0..vectors {
-        #[allow(unused_mut, reason = "it is when the kernel runs")]
-        let mut zero = Vector::<f32, N>::new(0.0f32);
-        sums.push(zero);
-    }
-    sums
 }
 
 /// Inner product of registers with a token of a map.

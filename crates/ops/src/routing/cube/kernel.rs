@@ -3,7 +3,7 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use crate::gpu::{Grid, LOWEST, Region};
+use crate::gpu::{Grid, LOWEST, Region, at, start};
 
 /// One unit = one region of the query or of the key, as many channels as a vector has.
 ///
@@ -49,15 +49,13 @@ fn region_sum<E: Float, N: Size>(
     channel: usize,
     cells: &Region,
 ) -> Vector<f32, N> {
-    let vector_size = map.vector_size();
-    let start = image * map.stride(0) + channel * map.stride(3);
+    let first = start(map, image, channel);
     let mut sum = Vector::<f32, N>::new(0.0f32);
     let mut y = cells.top;
     while y < cells.bottom {
         let mut x = cells.left;
         while x < cells.right {
-            let place = start + y * map.stride(1) + x * map.stride(2);
-            sum += Vector::cast_from(map[place / vector_size]);
+            sum += Vector::cast_from(map[at(map, first, y, x)]);
             x += 1;
         }
         y += 1;

@@ -1,4 +1,5 @@
-//! Mixed precision: the step of a model whose products are of bfloat16, against that of float32.
+//! Mixed precision: the step of a model whose products are rounded, against that of float32, on whatever
+//! device the features choose.
 
 use biformer::Precision;
 use biformer::classification::{
@@ -11,8 +12,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 const BATCH: usize = 4;
 const SIDE: usize = 64;
 
-/// Loss, and gradients by name, of a step on pictures that [`numbers`] draws.
-fn step(model: &ImageClassifier, precision: Precision) -> (f32, Vec<(String, Vec<f32>)>) {
+/// Loss, and gradients by name.
+type Step = (f32, Vec<(String, Vec<f32>)>);
+
+/// A step on pictures that [`numbers`] draws.
+fn step(model: &ImageClassifier, precision: Precision) -> Step {
     let device = Device::default().autodiff();
     let classes = model.num_classes();
     let images = TensorData::new(numbers(BATCH * 3 * SIDE * SIDE), [BATCH, 3, SIDE, SIDE]);
@@ -46,28 +50,34 @@ fn norm(values: impl Iterator<Item = f32>) -> f64 {
 /// EPYC: 4.2 % of all gradients, 20 % of those of one bias; the bounds are twice that.
 #[test]
 fn gradients_of_a_step_are_near_those_of_float32() {
-    if let Err(reason) = Precision::Bf16.check(&Device::default()) {
-        eprintln!("skipped: {reason}");
-        return;
-    }
     let (path, options) = (PRETRAINED[0].name.as_ref(), LoadOptions::default());
     let device = Device::default().autodiff();
     let model = load_classifier(path, &options, &device).expect("weights that ship").model;
-    let (exact_loss, exact) = step(&model, Precision::F32);
-    let (loss, found) = step(&model, Precision::Bf16);
-    assert!(loss != exact_loss, "nothing was rounded");
-    assert!((loss / exact_loss - 1.0).abs() < 0.03, "loss {loss}, in float32 {exact_loss}");
+    let exact = step(&model, Precision::F32);
+    for precision in [Precision::Bf16, Precision::F16] {
+        match precision.check(&Device::default()) {
+            Ok(()) => assert_near(precision, &step(&model, precision), &exact),
+            Err(reason) => eprintln!("skipped: {reason}"),
+        }
+    }
+}
+
+fn assert_near(precision: Precision, found: &Step, exact: &Step) {
+    let ((loss, found), (exact_loss, exact)) = (found, exact);
+    assert!(loss != exact_loss, "{precision:?}: nothing was rounded");
+    let ratio = loss / exact_loss;
+    assert!((ratio - 1.0).abs() < 0.03, "{precision:?}: loss {loss}, in float32 {exact_loss}");
     let all = norm(exact.iter().flat_map(|(_, values)| values.iter().copied()));
     let mut squares = 0.0;
-    for ((key, exact), (other, found)) in exact.iter().zip(&found) {
+    for ((key, exact), (other, found)) in exact.iter().zip(found) {
         assert_eq!(key, other);
         let error = norm(exact.iter().zip(found).map(|(exact, found)| found - exact));
         // A bias in front of a batch norm has no gradient but what float32 leaves of it.
         let bound = 0.4 * norm(exact.iter().copied()) + 1e-3 * all;
-        assert!(error <= bound, "{key}: off by {error}, more than {bound}");
+        assert!(error <= bound, "{precision:?}, {key}: off by {error}, more than {bound}");
         squares += error * error;
     }
     let error = squares.sqrt() / all;
-    eprintln!("gradients are off by {error}");
-    assert!(error < 0.085, "all gradients: off by {error}");
+    eprintln!("{precision:?}: gradients are off by {error}");
+    assert!(error < 0.085, "{precision:?}, all gradients: off by {error}");
 }

@@ -26,7 +26,7 @@ pub(crate) use self::sum::{rows_per_unit, sum_partial};
 
 use crate::depthwise_conv::{self, cube::ConvolveOptions};
 use crate::routed_attention::cube;
-use crate::{RegionGrid, RoutedAttentionOptions, RoutingOptions, layer_norm, routing};
+use crate::{RegionGrid, RoutedAttentionOptions, RoutingOptions, gelu, layer_norm, routing};
 
 /// Why some methods have no differentiable form.
 const WITHOUT_GRADIENTS: &str = "gradients have no gradients";
@@ -65,13 +65,14 @@ pub trait GpuBackend: Backend {
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// See [`layer_norm`](fn@crate::layer_norm).
-    #[fusion(dtype = x, shape = x)]
+    /// See [`layer_norm_as`](fn@crate::layer_norm_as).
+    #[fusion(dtype = *dtype, shape = x)]
     fn gpu_layer_norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
+        dtype: DType,
     ) -> FloatTensor<Self>;
 
     /// Gradients of x, gamma and beta.
@@ -82,6 +83,12 @@ pub trait GpuBackend: Backend {
         grad: FloatTensor<Self>,
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`gelu`](fn@crate::gelu).
+    #[fusion(default)]
+    fn gpu_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::gpu::forward::<Self>(x)
+    }
 
     /// See [`route`](fn@crate::route).
     #[fusion(dtype = DType::I32, shape = routing::cube::graph_shape(query[0], grid, options))]
@@ -173,8 +180,9 @@ impl GpuBackend for CubeBackend {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
+        dtype: DType,
     ) -> FloatTensor<Self> {
-        layer_norm::cube::forward(x, gamma, beta, epsilon)
+        layer_norm::cube::forward(x, gamma, beta, epsilon, dtype)
     }
 
     fn gpu_layer_norm_backward(
@@ -270,8 +278,9 @@ impl<B: GpuBackend, C: CheckpointStrategy> GpuBackend for Autodiff<B, C> {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
+        dtype: DType,
     ) -> FloatTensor<Self> {
-        layer_norm::cube::autodiff::forward::<B, C>(x, gamma, beta, epsilon)
+        layer_norm::cube::autodiff::forward::<B, C>(x, gamma, beta, epsilon, dtype)
     }
 
     fn gpu_layer_norm_backward(
@@ -281,6 +290,10 @@ impl<B: GpuBackend, C: CheckpointStrategy> GpuBackend for Autodiff<B, C> {
         _: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         unreachable!("{WITHOUT_GRADIENTS}")
+    }
+
+    fn gpu_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::gpu::tracked::<B, C>(x)
     }
 
     fn gpu_route(

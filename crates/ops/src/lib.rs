@@ -60,12 +60,14 @@ pub use biased_attention::{BiasedAttentionOptions, biased_attention, biased_atte
 pub use convolution::{
     ConvolutionOptions, Window, convolution, convolution_reference, convolution_weight,
 };
-pub use depthwise_conv::{depthwise_conv, depthwise_conv_add, depthwise_conv_reference};
+pub use depthwise_conv::{
+    depthwise_conv, depthwise_conv_add, depthwise_conv_reference, prepare_depthwise_weight,
+};
 pub use gelu::gelu;
 pub use global_attention::{GlobalAttention, global_attention, global_attention_traced};
 #[cfg(feature = "gpu")]
 pub use gpu::GpuBackend;
-pub use layer_norm::{layer_norm, layer_norm_reference};
+pub use layer_norm::{layer_norm, layer_norm_as, layer_norm_reference};
 pub use linear::{
     LinearFusion, LinearOptions, Norm, PackedWeight, Weight, linear, linear_reference,
 };

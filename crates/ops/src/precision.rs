@@ -7,8 +7,8 @@ use burn::tensor::{DType, Device};
 use crate::backend::is_cpu;
 use crate::simd;
 
-/// What both sides of a product are rounded to. Sums are float32 in any case, and so is all that is
-/// no product with a weight.
+/// What both sides of a product with a weight are rounded to. Sums are float32 in any case. So is all else on the CPU; on
+/// GPUs an operator between two products may take and give maps of that type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Float32: not rounded.
@@ -55,8 +55,9 @@ thread_local! {
 /// [`linear`](fn@crate::linear) and [`convolution`](fn@crate::convolution), round both sides to
 /// `precision`. So do their backward passes, wherever those run. The name is PyTorch's.
 ///
-/// It holds for this thread, which a forward pass with gradients does not leave. Products without gradients
-/// have the precision that [`Weight::pack_in`](crate::Weight::pack_in) was told. Products panic if
+/// It holds for this thread, which a forward pass with gradients does not leave. Products with a weight that
+/// [`Weight::pack_in`](crate::Weight::pack_in) has rounded keep that precision, and so do all without gradients on the CPU;
+/// on GPUs others without gradients round as well. Products panic if
 /// [`Precision::check`] gives an error for their device.
 pub fn autocast<R>(precision: Precision, forward: impl FnOnce() -> R) -> R {
     /// Brings back what was before, also if the pass panics.

@@ -12,7 +12,7 @@ mod gpu {
 
     use biformer_ops::{
         RegionGrid, RoutingOptions, depthwise_conv, depthwise_conv_add, gelu, layer_norm,
-        region_means, route,
+        prepare_depthwise_weight, region_means, route,
     };
     use burn::tensor::{Device, DeviceType, Tensor};
 
@@ -88,7 +88,11 @@ mod gpu {
                 let weight = numbers([channels, 1, kernel, kernel], 2, device);
                 let bias = numbers([channels], 3, device);
                 let sum = depthwise_conv_add(map(1), weight.clone(), bias.clone(), map(4));
-                let mut results = vec![("with a residual", values(sum))];
+                let prepared = prepare_depthwise_weight(weight.clone());
+                let mut results = vec![
+                    ("with a residual", values(sum)),
+                    ("prepared", values(depthwise_conv(map(1), prepared, bias.clone()))),
+                ];
                 let bias = bias.reshape([1, 1, 1, channels]);
                 let inputs =
                     [("x", map(1)), ("weight", weight), ("bias", bias), ("residual", map(4))];

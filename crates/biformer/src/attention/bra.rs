@@ -131,15 +131,15 @@ impl BiLevelRoutingAttention {
     /// See [`Linear::for_inference`].
     pub fn for_inference(self, precision: Precision) -> Self {
         let [qkv, output] = [self.qkv, self.output].map(|linear| linear.for_inference(precision));
-        Self { qkv, output, ..self }
+        Self { qkv, output, lce: self.lce.for_inference(), ..self }
     }
 
     /// Q, K and V side by side (Eq. 3), padded to the grid.
     fn project(&self, x: Tensor<4>, norm: Option<&LayerNorm>, grid: &RegionGrid) -> Tensor<4> {
         let (x, norm) = match norm {
             // Official: padding comes after the norm.
-            Some(norm) if grid.is_padded() => (norm.forward(x), None),
-            norm => (x, norm.map(LayerNorm::parameters)),
+            Some(norm) if grid.is_padded() => (norm.forward_for(x, &self.qkv), None),
+            norm => self.qkv.normalize(x, norm),
         };
         let x = match self.config.region_rule {
             RegionRule::PadFirst => grid.pad(x),

@@ -85,7 +85,7 @@ impl FullAttention {
         residual: Option<Tensor<4>>,
     ) -> Tensor<4> {
         let x = match norm {
-            Some(norm) => norm.forward(x),
+            Some(norm) => norm.forward_for(x, &self.qkv),
             None => x,
         };
         let [query, key, value] = self.project(x.clone());
@@ -108,7 +108,7 @@ impl FullAttention {
     /// See [`Linear::for_inference`].
     pub fn for_inference(self, precision: Precision) -> Self {
         let [qkv, output] = [self.qkv, self.output].map(|linear| linear.for_inference(precision));
-        Self { qkv, output, ..self }
+        Self { qkv, output, lce: self.lce.map(DepthwiseConv::for_inference), ..self }
     }
 
     fn project(&self, x: Tensor<4>) -> [Tensor<4>; 3] {

@@ -78,7 +78,7 @@ impl WindowAttention {
         residual: Option<Tensor<4>>,
     ) -> Tensor<4> {
         let routing = self.routing(&x);
-        let norm = norm.map(LayerNorm::parameters);
+        let (x, norm) = self.qkv.normalize(x, norm);
         let qkv = self.qkv.forward_fused(x, LinearFusion { norm, ..Default::default() });
         let attended = self.attend(split_qkv(routing.grid.pad(qkv)), &routing);
         self.output.forward_fused(attended, LinearFusion { residual, ..Default::default() })

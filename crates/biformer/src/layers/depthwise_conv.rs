@@ -38,6 +38,11 @@ impl DepthwiseConv {
         biformer_ops::depthwise_conv(x, self.weight.val(), self.bias.val())
     }
 
+    /// The layer with its weight in the order in which the device's kernel reads it.
+    pub fn for_inference(self) -> Self {
+        Self { weight: self.weight.map(biformer_ops::prepare_depthwise_weight), ..self }
+    }
+
     /// residual + [`DepthwiseConv::forward`]
     pub fn forward_add(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
         biformer_ops::depthwise_conv_add(x, self.weight.val(), self.bias.val(), residual)

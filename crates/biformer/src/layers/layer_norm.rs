@@ -2,7 +2,9 @@
 
 use biformer_ops::Norm;
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+
+use super::Linear;
 
 /// Official: every layer norm of the models.
 const EPSILON: f64 = 1e-6;
@@ -39,6 +41,16 @@ impl LayerNorm {
     /// - output: like `x`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         biformer_ops::layer_norm(x, self.gamma.val(), self.beta.val(), self.epsilon)
+    }
+
+    /// [`LayerNorm::forward`] in the type that a linear layer multiplies, if this is a smaller one: what follows
+    /// then moves half the bytes.
+    pub(crate) fn forward_for<const D: usize>(&self, x: Tensor<D>, next: &Linear) -> Tensor<D> {
+        let dtype = match next.product_type() {
+            DType::F32 => x.dtype(),
+            half => half,
+        };
+        biformer_ops::layer_norm_as(x, self.gamma.val(), self.beta.val(), self.epsilon, dtype)
     }
 
     /// The parameters, for operators that normalise on their way.

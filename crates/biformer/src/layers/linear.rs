@@ -1,8 +1,10 @@
 //! Linear layers that can be prepared for inference.
 
-use biformer_ops::{LinearFusion, Precision, Weight};
+use biformer_ops::{LinearFusion, Norm, Precision, Weight};
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+
+use super::LayerNorm;
 
 /// x W + b
 #[derive(Module, Debug)]
@@ -44,9 +46,32 @@ impl Linear {
         fusion: LinearFusion<D>,
     ) -> Tensor<D> {
         let bias = self.bias.as_ref().map(Param::val);
+        biformer_ops::linear(x, &self.weight(), bias, fusion)
+    }
+
+    /// x and the norm in front of it as [`Linear::forward_fused`] takes them: on the CPU as they are, but where
+    /// products off the CPU round numbers, normalised and rounded at once by
+    /// [`LayerNorm::forward_for`](super::LayerNorm).
+    pub(crate) fn normalize<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        norm: Option<&LayerNorm>,
+    ) -> (Tensor<D>, Option<Norm>) {
+        match norm {
+            Some(norm) if self.product_type() != DType::F32 => (norm.forward_for(x, self), None),
+            norm => (x, norm.map(LayerNorm::parameters)),
+        }
+    }
+
+    /// See [`Weight::product_type`].
+    pub(crate) fn product_type(&self) -> DType {
+        self.weight().product_type()
+    }
+
+    fn weight(&self) -> Weight {
         match &self.prepared {
-            Some(weight) => biformer_ops::linear(x, weight, bias, fusion),
-            None => biformer_ops::linear(x, &Weight::Plain(self.weight.val()), bias, fusion),
+            Some(weight) => weight.clone(),
+            None => Weight::Plain(self.weight.val()),
         }
     }
 

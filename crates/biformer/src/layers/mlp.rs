@@ -47,7 +47,7 @@ impl Mlp {
         norm: Option<&LayerNorm>,
         residual: Option<Tensor<4>>,
     ) -> Tensor<4> {
-        let norm = norm.map(LayerNorm::parameters);
+        let (x, norm) = self.fc1.normalize(x, norm);
         let hidden =
             self.fc1.forward_fused(x, LinearFusion { norm, gelu: true, ..Default::default() });
         self.fc2.forward_fused(hidden, LinearFusion { residual, ..Default::default() })

@@ -82,7 +82,8 @@ impl Block {
     /// See [`Linear::for_inference`](crate::layers::Linear::for_inference).
     pub fn for_inference(self, precision: Precision) -> Self {
         let (attn, mlp) = (self.attn.for_inference(precision), self.mlp.for_inference(precision));
-        Self { attn, mlp, ..self }
+        let pos_embed = self.pos_embed.map(DepthwiseConv::for_inference);
+        Self { pos_embed, attn, mlp, ..self }
     }
 
     fn encode_position(&self, x: Tensor<4>) -> Tensor<4> {
@@ -99,7 +100,8 @@ impl Block {
         branch: impl Fn(Tensor<4>, Option<Tensor<4>>) -> Tensor<4>,
     ) -> Tensor<4> {
         if self.drop_path.is_active(&x) {
-            return x.clone() + self.drop_path.forward(branch(x, None));
+            let branch = branch(x.clone(), None).cast(x.dtype());
+            return x + self.drop_path.forward(branch);
         }
         branch(x.clone(), Some(x))
     }

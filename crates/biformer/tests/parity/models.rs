@@ -190,15 +190,18 @@ fn full_model(path: &Path) -> Result<usize, String> {
     assert_close(&what("logits, fused"), &logits, &expected, OUTPUT_TOLERANCE);
     let logits = values(model.clone().for_inference().forward(input.clone()));
     assert_close(&what("logits, for inference"), &logits, &expected, OUTPUT_TOLERANCE);
-    if Precision::Bf16.check(&input.device()).is_ok() {
-        let found = values(model.for_inference_in(Precision::Bf16).forward(input));
-        assert_same_class(&what("logits, bf16"), &found, &expected);
+    for precision in [Precision::Bf16, Precision::F16] {
+        if precision.check(&input.device()).is_ok() {
+            let model = model.clone().for_inference_in(precision);
+            let found = values(model.forward(input.clone()));
+            assert_same_class(&what(&format!("logits, {precision:?}")), &found, &expected);
+        }
     }
     Ok(6 + stages + check_routing(path, &fixture, style, &traces))
 }
 
-/// The same best class, and logits that are off by less than a tenth of what they vary: bfloat16
-/// rounds by up to 1/256, at random, and a network of some 60 layers adds that up.
+/// The same best class, and logits that are off by less than a tenth of what they vary: bfloat16, the
+/// coarser one, rounds by up to 1/256, at random, and a network of some 60 layers adds that up.
 fn assert_same_class(what: &str, found: &[f32], expected: &[f32]) {
     let best = |logits: &[f32]| (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
     let mean = expected.iter().sum::<f32>() / expected.len() as f32;

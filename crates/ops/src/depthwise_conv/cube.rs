@@ -63,15 +63,15 @@ fn convolve(
     let [batch, height, width, channels] = x.shape().dims();
     let [_, _, size, _] = weight.shape().dims();
     // [size * size, channels], so that neighbouring channels are neighbours in memory.
-    let weight = CubeBackend::float_reshape(weight, Shape::new([channels, size * size]));
-    let weight = into_contiguous(CubeBackend::float_swap_dims(weight, 0, 1));
+    let weight = into_contiguous(CubeBackend::float_permute(weight, &[2, 3, 0, 1]));
+    let weight = CubeBackend::float_reshape(weight, Shape::new([size * size, channels]));
     let mut tensors = vec![&x, &weight, &output];
     tensors.extend(options.bias.then_some(&bias));
     tensors.extend(options.residual.then_some(&residual));
     let vectors = vector_size(&tensors, channels);
     let units = batch * height * width.div_ceil(kernel::STRIP) * (channels / vectors);
     let launch = Launch::new(&tensors, units);
-    let types = elem_type(&x);
+    let types = [elem_type(&x), elem_type(&weight)];
     // SAFETY: the operator has checked the shapes, from which follows what the kernel reads and writes.
     unsafe {
         kernel::convolve::launch_unchecked(
@@ -81,8 +81,8 @@ fn convolve(
             launch.address_type,
             vectors,
             x.clone().into_tensor_arg(),
-            weight.into_tensor_arg(),
-            if options.bias { bias } else { x.clone() }.into_tensor_arg(),
+            weight.clone().into_tensor_arg(),
+            if options.bias { bias } else { weight.clone() }.into_tensor_arg(),
             if options.residual { residual } else { x }.into_tensor_arg(),
             output.into_tensor_arg(),
             channel as u32,

@@ -11,6 +11,8 @@ mod reference;
 mod window;
 
 use burn::backend::Dispatch;
+#[cfg(feature = "gpu")]
+use burn::tensor::DType;
 use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32};
@@ -32,7 +34,7 @@ pub fn depthwise_conv(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tenso
     let _span = profile::span(Class::DepthwiseConv);
     check(&x, &weight, &bias);
     #[cfg(feature = "gpu")]
-    if is_gpu_float(&x) && [weight.dtype(), bias.dtype()] == [x.dtype(); 2] {
+    if is_fused_on_gpu(&x, &weight, &bias) {
         return on_gpu(x, weight, bias, None);
     }
     if is_cpu_f32(&x) {
@@ -60,7 +62,7 @@ pub fn depthwise_conv_add(
     check(&x, &weight, &bias);
     assert_eq!(residual.dims(), x.dims(), "depthwise_conv_add: shape of the residual");
     #[cfg(feature = "gpu")]
-    if is_gpu_float(&x) && [weight.dtype(), bias.dtype(), residual.dtype()] == [x.dtype(); 3] {
+    if is_fused_on_gpu(&x, &weight, &bias) && residual.dtype() == x.dtype() {
         return on_gpu(x, weight, bias, Some(residual));
     }
     if is_cpu_f32(&x) {
@@ -70,6 +72,14 @@ pub fn depthwise_conv_add(
     } else {
         residual + reference::depthwise_conv(x, weight, bias)
     }
+}
+
+/// Whether the kernels of GPUs take these: sums are float32, and so may the parameters of half maps be.
+#[cfg(feature = "gpu")]
+pub(crate) fn is_fused_on_gpu(x: &Tensor<4>, weight: &Tensor<4>, bias: &Tensor<1>) -> bool {
+    is_gpu_float(x)
+        && weight.dtype() == bias.dtype()
+        && [x.dtype(), DType::F32].contains(&weight.dtype())
 }
 
 #[cfg(feature = "gpu")]
@@ -83,6 +93,21 @@ fn on_gpu(
     let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
     let residual = residual.map_or_else(|| x.clone(), Tensor::into_dispatch);
     Tensor::from_dispatch(Dispatch::gpu_depthwise_conv(x, weight, bias, residual, options))
+}
+
+/// The same weight for many forward passes: in memory it is channels last, as the kernel of a GPU reads it, which
+/// else copies it at each pass. On the CPU it stays as it is.
+///
+/// # Shapes
+/// - weight, output: `[channels, 1, kernel_size, kernel_size]`
+pub fn prepare_depthwise_weight(weight: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "gpu")]
+    if is_gpu_float(&weight) {
+        let (device, dtype) = (weight.device(), weight.dtype());
+        let rows = weight.permute([2, 3, 0, 1]).into_data(); // [kernel_size, kernel_size, channels, 1]
+        return Tensor::from_data(rows, (&device, dtype)).permute([2, 3, 0, 1]);
+    }
+    weight
 }
 
 /// The definition of [`depthwise_conv`] in plain tensor operations, on any device.

@@ -2,11 +2,15 @@
 
 pub(crate) mod autodiff;
 pub(crate) mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::backend::{OpsBackend, is_cpu_f32};
+#[cfg(feature = "gpu")]
+use crate::gpu::{GpuBackend, is_gpu_float};
 use crate::profile::{self, Class};
 
 /// x · ½ (1 + erf(x / √2)), element by element.
@@ -16,6 +20,10 @@ use crate::profile::{self, Class};
 /// - output: like `x`
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let _span = profile::span(Class::Gelu);
+    #[cfg(feature = "gpu")]
+    if is_gpu_float(&x) {
+        return Tensor::from_dispatch(Dispatch::gpu_gelu(x.into_dispatch()));
+    }
     if is_cpu_f32(&x) {
         Tensor::from_dispatch(Dispatch::fused_gelu(x.into_dispatch()))
     } else {

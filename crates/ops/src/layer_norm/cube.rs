@@ -15,23 +15,24 @@ use burn_cubecl::tensor::CubeTensor;
 
 use crate::gpu::{Launch, elem_type, empty, rows_per_unit, sum_partial, vector_size};
 
-/// See [`layer_norm`](fn@crate::layer_norm).
+/// See [`layer_norm_as`](fn@crate::layer_norm_as).
 pub(crate) fn forward(
     x: CubeTensor,
     gamma: CubeTensor,
     beta: CubeTensor,
     epsilon: f64,
+    dtype: DType,
 ) -> CubeTensor {
     let x = into_contiguous(x);
     let channels = channels(&x);
-    let output = empty(&x, x.shape(), x.dtype);
+    let output = empty(&x, x.shape(), dtype);
     let tensors = [&x, &gamma, &beta, &output];
     let vectors = vector_size(&tensors, channels);
     let has_planes = has_planes(&x);
     let launch = Launch::new(&tensors, x.shape().num_elements() / channels * row_units(&x));
     // SAFETY: the operator has checked the shapes, from which follows what the kernel reads and writes.
     unsafe {
-        let types = elem_type(&x);
+        let types = [elem_type(&x), elem_type(&output)];
         kernel::normalize::launch_unchecked(
             &x.client.clone(),
             launch.count,
@@ -58,7 +59,7 @@ pub(crate) fn backward(
     epsilon: f64,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
     let (x, grad) = (into_contiguous(x), into_contiguous(grad));
-    let (channels, types) = (channels(&x), elem_type(&x));
+    let (channels, types) = (channels(&x), [elem_type(&x), elem_type(&grad)]);
     let rows = x.shape().num_elements() / channels;
     let client = x.client.clone();
     let grad_x = empty(&x, x.shape(), x.dtype);

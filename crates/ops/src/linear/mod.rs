@@ -59,6 +59,20 @@ impl Weight {
         }
     }
 
+    /// To what products off the CPU round: [`autocast`](crate::autocast) or [`Weight::pack_in`] has said it. On
+    /// the CPU maps are float32, and their products round by themselves.
+    ///
+    /// # Panics
+    /// If [`Precision::check`] gives an error.
+    pub fn product_type(&self) -> DType {
+        match self {
+            Self::Plain(weight) if !is_cpu_f32(weight) => {
+                product_type(weight.dtype(), &weight.device())
+            }
+            _ => DType::F32,
+        }
+    }
+
     /// `[dim_in, dim_out]`
     pub fn dims(&self) -> [usize; 2] {
         match self {
@@ -106,7 +120,7 @@ pub struct Norm {
 /// - x: `[.., dim_in]`
 /// - weight: `[dim_in, dim_out]`
 /// - bias: `[dim_out]`
-/// - output, residual: `[.., dim_out]`
+/// - output, residual: `[.., dim_out]`, of the type of the residual, else of that of x
 ///
 /// # Panics
 /// If sizes differ, or a packed weight meets tensors with gradients.
@@ -191,7 +205,10 @@ fn step_by_step<const D: usize>(
     let x = product(x, weight.clone(), bias);
     let x = if fusion.gelu { gelu(x) } else { x };
     match fusion.residual {
-        Some(residual) => residual + x,
+        Some(residual) => {
+            let dtype = residual.dtype();
+            residual + x.cast(dtype)
+        }
         None => x,
     }
 }
@@ -200,16 +217,13 @@ fn step_by_step<const D: usize>(
 fn product<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
     let device = x.device();
     if !is_cpu_f32(&x) {
-        let dtype = product_type(weight.dtype(), &device);
-        if x.dtype() == dtype {
-            return reference::linear(x, weight.cast(dtype), bias);
+        let (of, dtype) = (x.dtype(), product_type(weight.dtype(), &device));
+        if bias.as_ref().is_none_or(|bias| [of, bias.dtype()] == [dtype; 2]) {
+            return reference::linear(x.cast(dtype), weight.cast(dtype), bias).cast(of);
         }
-        let of = x.dtype();
-        let product = reference::linear(x.cast(dtype), weight.cast(dtype), None).cast(of);
-        return match bias {
-            Some(bias) => product + bias.unsqueeze(),
-            None => product,
-        };
+        let product = reference::linear(x.cast(dtype), weight.cast(dtype), None);
+        let sum = product.cast(DType::F32) + bias.expect("a bias").cast(DType::F32).unsqueeze();
+        return sum.cast(of);
     }
     let [_, dim_out] = weight.dims();
     let bias = bias.unwrap_or_else(|| Tensor::zeros([dim_out], &weight.device().inner()));
@@ -218,8 +232,7 @@ fn product<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<
     Tensor::from_dispatch(Dispatch::differentiable_linear(x, weight, bias, precision))
 }
 
-/// What a product off the CPU multiplies: that of the weight if it has been rounded, else what
-/// [`autocast`](crate::autocast) says.
+/// See [`Weight::product_type`].
 pub(crate) fn product_type(weight: DType, device: &Device) -> DType {
     match autocast_precision(device) {
         Precision::F32 => weight,

@@ -19,10 +19,10 @@ pub(super) const STRIP: usize = 4;
 /// - bias: `[channels]`
 #[cube(launch_unchecked, address_type = "dynamic")]
 #[allow(clippy::too_many_arguments, reason = "a kernel takes no options")]
-pub(super) fn convolve<E: Float, N: Size>(
+pub(super) fn convolve<E: Float, W: Float, N: Size>(
     x: &Tensor<Vector<E, N>>,
-    weight: &Tensor<Vector<E, N>>,
-    bias: &Tensor<Vector<E, N>>,
+    weight: &Tensor<Vector<W, N>>,
+    bias: &Tensor<Vector<W, N>>,
     residual: &Tensor<Vector<E, N>>,
     output: &mut Tensor<Vector<E, N>>,
     output_channel: u32,
@@ -30,7 +30,7 @@ pub(super) fn convolve<E: Float, N: Size>(
     #[comptime] has_bias: bool,
     #[comptime] has_residual: bool,
     #[comptime] is_turned: bool,
-    #[define(E)] _type: ElemType,
+    #[define(E, W)] _types: [ElemType; 2],
 ) {
     let vector_size = x.vector_size();
     let (height, width) = (x.shape(1), x.shape(2));

@@ -5,6 +5,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::autodiff::{Autodiff, NodeId};
 use burn::backend::tensor::FloatTensor;
+use burn::tensor::DType;
 
 use crate::gpu::GpuBackend;
 use crate::profile::{self, Class};
@@ -41,10 +42,11 @@ pub(crate) fn forward<B: GpuBackend, C: CheckpointStrategy>(
     gamma: FloatTensor<Autodiff<B, C>>,
     beta: FloatTensor<Autodiff<B, C>>,
     epsilon: f64,
+    dtype: DType,
 ) -> FloatTensor<Autodiff<B, C>> {
     let nodes = [x.node(), gamma.node(), beta.node()];
     let [input, factor, summand] = [&x, &gamma, &beta].map(|tensor| tensor.primitive().clone());
-    let output = B::gpu_layer_norm(input, factor, summand, epsilon);
+    let output = B::gpu_layer_norm(input, factor, summand, epsilon, dtype);
     match LayerNorm.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let state = (prep.checkpoint(&x), prep.checkpoint(&gamma), epsilon);

@@ -10,14 +10,15 @@ use cubecl::prelude::*;
 /// - x, output: `[.., channels]`, contiguous
 /// - gamma, beta: `[channels]`
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn normalize<E: Float, N: Size>(
+#[allow(clippy::too_many_arguments, reason = "a kernel takes no options")]
+pub(super) fn normalize<E: Float, O: Float, N: Size>(
     x: &Tensor<Vector<E, N>>,
     gamma: &Tensor<Vector<E, N>>,
     beta: &Tensor<Vector<E, N>>,
-    output: &mut Tensor<Vector<E, N>>,
+    output: &mut Tensor<Vector<O, N>>,
     epsilon: f32,
     #[comptime] has_planes: bool,
-    #[define(E)] _type: ElemType,
+    #[define(E, O)] _types: [ElemType; 2],
 ) {
     let row = Row::new(x, &units(has_planes));
     let (mean, scale) = moments(x, &row, epsilon, has_planes);
@@ -39,15 +40,16 @@ pub(super) fn normalize<E: Float, N: Size>(
 /// - gamma: `[channels]`
 /// - all_moments: `[rows, 2]`, mean and 1 / σ
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn input_gradient<E: Float, N: Size>(
+#[allow(clippy::too_many_arguments, reason = "a kernel takes no options")]
+pub(super) fn input_gradient<E: Float, O: Float, N: Size>(
     x: &Tensor<Vector<E, N>>,
     gamma: &Tensor<Vector<E, N>>,
-    grad: &Tensor<Vector<E, N>>,
+    grad: &Tensor<Vector<O, N>>,
     grad_x: &mut Tensor<Vector<E, N>>,
     all_moments: &mut Tensor<f32>,
     epsilon: f32,
     #[comptime] has_planes: bool,
-    #[define(E)] _type: ElemType,
+    #[define(E, O)] _types: [ElemType; 2],
 ) {
     let row = Row::new(x, &units(has_planes));
     let (mean, scale) = moments(x, &row, epsilon, has_planes);
@@ -89,13 +91,13 @@ pub(super) fn input_gradient<E: Float, N: Size>(
 /// - all_moments: `[rows, 2]`, mean and 1 / σ
 /// - partial: `[chunks, 2, channels]`, gradients of gamma and of beta
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn parameter_gradients<E: Float, N: Size>(
+pub(super) fn parameter_gradients<E: Float, O: Float, N: Size>(
     x: &Tensor<Vector<E, N>>,
-    grad: &Tensor<Vector<E, N>>,
+    grad: &Tensor<Vector<O, N>>,
     all_moments: &Tensor<f32>,
     partial: &mut Tensor<Vector<f32, N>>,
     rows: u32,
-    #[define(E)] _type: ElemType,
+    #[define(E, O)] _types: [ElemType; 2],
 ) {
     let vectors = partial.shape(2) / x.vector_size();
     if ABSOLUTE_POS >= partial.shape(0) * vectors {

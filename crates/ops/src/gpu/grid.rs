@@ -58,14 +58,21 @@ impl Grid {
         let tokens = self.tokens();
         let token = unit % tokens;
         let region = unit / (tokens * num_heads) % regions;
-        let cells = self.region(region, false);
+        let (y, x) = self.token(region, token);
         Place {
             image: unit / (tokens * num_heads * regions),
             region,
             head: unit / tokens % num_heads,
-            y: cells.top + token / self.region_width as usize,
-            x: cells.left + token % self.region_width as usize,
+            y,
+            x,
         }
+    }
+
+    /// Row and column of a token of a region.
+    pub fn token(&self, region: usize, token: usize) -> (usize, usize) {
+        let cells = self.region(region, false);
+        let width = self.region_width as usize;
+        (cells.top + token / width, cells.left + token % width)
     }
 
     /// The tokens of a region, without padding if that is masked.
@@ -83,8 +90,8 @@ impl Grid {
     }
 
     /// Whether a token is padding.
-    pub fn is_padding(&self, place: &Place) -> bool {
-        place.y >= self.height as usize || place.x >= self.width as usize
+    pub fn is_padding(&self, y: usize, x: usize) -> bool {
+        y >= self.height as usize || x >= self.width as usize
     }
 }
 

@@ -23,6 +23,12 @@ pub(crate) struct Launch {
 impl Launch {
     pub fn new(tensors: &[&CubeTensor], units: usize) -> Self {
         let dim = CubeDim::new_1d(UNITS);
+        Self::of_cubes(tensors, units.div_ceil(dim.num_elems() as usize), dim)
+    }
+
+    /// At least so many cubes: no dimension of their numbers may be too large for the device.
+    pub fn of_cubes(tensors: &[&CubeTensor], cubes: usize, dim: CubeDim) -> Self {
+        let units = cubes * dim.num_elems() as usize;
         let address_type = tensors.iter().map(|tensor| tensor.required_address_type()).max();
         Self {
             count: calculate_cube_count_elemwise(&tensors[0].client, units, dim),

@@ -6,7 +6,9 @@
 pub(crate) mod autodiff;
 mod backward;
 mod forward;
+mod forward_tiles;
 mod heads;
+mod tiles;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
@@ -15,6 +17,7 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::prelude::ElemType;
 use burn_cubecl::tensor::CubeTensor;
 
+use self::tiles::Tiles;
 use super::RoutedAttentionOptions;
 use crate::RegionGrid;
 use crate::depthwise_conv::{self, cube::ConvolveOptions};
@@ -34,13 +37,42 @@ pub(crate) fn forward(
 ) -> CubeTensor {
     let call = Call::new([&query, &key, &value], &region_graph, grid, options);
     let output = empty(&query, query.shape(), query.dtype);
-    let launch = Launch::new(&[&query, &key, &value, &region_graph, &output], call.units);
+    let tensors = [&query, &key, &value, &region_graph, &output];
     let vectors = vector_size(&[&query, &key, &value, &output], call.head_dim);
-    // SAFETY: the shapes agree, the kernel keeps routed regions within the map, and its reads and
-    // writes follow from both.
+    let [batch, regions, topk] = region_graph.shape().dims();
+    let tokens = grid.region_height * grid.region_width;
+    let client = query.client.clone();
+    if let Some(tiles) = Tiles::new(&client, call.float, call.head_dim, tokens, topk * tokens) {
+        let cubes = batch * regions * options.num_heads * tokens.div_ceil(tiles.rows());
+        let launch = Launch::of_cubes(&tensors, cubes, tiles.dim());
+        // SAFETY: the shapes agree, the kernel keeps routed regions within the map, and its reads and
+        // writes follow from both.
+        unsafe {
+            forward_tiles::attend_tiles::launch_unchecked(
+                &client,
+                launch.count,
+                launch.dim,
+                launch.address_type,
+                vectors,
+                query.into_tensor_arg(),
+                key.into_tensor_arg(),
+                value.into_tensor_arg(),
+                region_graph.into_tensor_arg(),
+                output.clone().into_tensor_arg(),
+                options.scale as f32,
+                Grid::launch(grid),
+                tiles,
+                call.mask_padding,
+                [call.float, call.index],
+            );
+        }
+        return output;
+    }
+    let launch = Launch::new(&tensors, call.units);
+    // SAFETY: as above.
     unsafe {
         forward::attend::launch_unchecked(
-            &query.client.clone(),
+            &client,
             launch.count,
             launch.dim,
             launch.address_type,

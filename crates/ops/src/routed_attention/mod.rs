@@ -140,7 +140,7 @@ pub fn routed_attention_lce(
     assert_eq!(bias.dims(), [channels / 3], "routed_attention_lce: bias");
     #[cfg(feature = "gpu")]
     if is_fused_on_gpu([&query, &key, &value], options.num_heads)
-        && [weight.dtype(), bias.dtype()] == [qkv.dtype(); 2]
+        && crate::depthwise_conv::is_fused_on_gpu(&qkv, &weight, &bias)
     {
         let _span = profile::span(Class::RoutedAttention);
         assert_eq!(weight.dims()[0], channels / 3, "routed_attention_lce: weight");

@@ -42,7 +42,8 @@ pub(super) fn attention_weights(
     if options.mask_padding && grid.is_padded() {
         let [rows, _, _, keys] = logits.dims();
         let padding = padding_of_keys(region_graph, grid, &device);
-        logits = logits + padding.reshape([rows, 1, 1, keys]);
+        let dtype = logits.dtype();
+        logits = logits + padding.reshape([rows, 1, 1, keys]).cast(dtype);
     }
     softmax(logits, 3) // [batch * regions, num_heads, tokens, topk * tokens]
 }

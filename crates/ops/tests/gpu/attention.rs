@@ -2,7 +2,7 @@
 
 use biformer_ops::{
     GpuBackend, RegionGrid, RoutedAttentionOptions, global_attention, routed_attention,
-    routed_attention_lce,
+    routed_attention_lce, routed_attention_traced,
 };
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -30,7 +30,7 @@ pub(super) fn some_graph(
     Tensor::from_data(data, device)
 }
 
-struct Case {
+pub(super) struct Case {
     grid: RegionGrid,
     num_heads: usize,
     head_dim: usize,
@@ -39,7 +39,7 @@ struct Case {
 }
 
 /// Regions of 1 to 81 tokens; heads that fill vectors or do not; maps that need padding or do not.
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let case = |grid, num_heads, head_dim, topk| Case {
         grid,
         num_heads,
@@ -64,7 +64,7 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let Self { grid, num_heads, head_dim, topk, mask_padding } = self;
         format!("{grid:?}, {num_heads} × {head_dim}, topk {topk}, mask {mask_padding}")
     }
@@ -75,14 +75,23 @@ impl Case {
         RoutedAttentionOptions { num_heads, scale, mask_padding }
     }
 
-    fn qkv(&self, device: &Device) -> [Tensor<4>; 3] {
+    pub(super) fn qkv(&self, device: &Device) -> [Tensor<4>; 3] {
         let [height, width] = self.grid.padded_size();
         slices([2, height, width], self.num_heads * self.head_dim, device)
     }
 
-    fn attend(&self, [query, key, value]: [Tensor<4>; 3], device: &Device) -> Tensor<4> {
+    pub(super) fn attend(&self, [query, key, value]: [Tensor<4>; 3], device: &Device) -> Tensor<4> {
         let graph = some_graph(2, &self.grid, self.topk, device);
         routed_attention(query, key, value, graph, &self.grid, &self.options())
+    }
+
+    pub(super) fn attend_by_definition(
+        &self,
+        [query, key, value]: [Tensor<4>; 3],
+        device: &Device,
+    ) -> Tensor<4> {
+        let graph = some_graph(2, &self.grid, self.topk, device);
+        routed_attention_traced(query, key, value, graph, &self.grid, &self.options()).output
     }
 }
 

@@ -7,7 +7,7 @@ use biformer_ops::{
 };
 use burn::tensor::{DType, Device, Tensor};
 
-use super::attention::some_graph;
+use super::attention::{cases, some_graph};
 use super::{assert_agrees, device, vector, with_gradients};
 use crate::numbers::{numbers, values};
 
@@ -52,32 +52,64 @@ fn on(x: Tensor<4>, device: &Device) -> Tensor<4> {
     Tensor::from_data(x.into_data(), (device, dtype))
 }
 
+/// Types of half the bytes that the device has.
+fn half_types(device: &Device) -> Vec<DType> {
+    let (found, missing): (Vec<_>, Vec<_>) =
+        [DType::F16, DType::BF16].into_iter().partition(|dtype| device.supports_dtype(*dtype));
+    for dtype in missing {
+        eprintln!("not tested: this device has no {dtype:?}");
+    }
+    found
+}
+
 /// Maps in half the bytes: the error of a kernel is at most twice that of the definition in the same
 /// type, both against float32, since the kernel rounds less often: sums are float32 in it.
+fn assert_twice_the_error(what: &str, exact: &[Vec<f32>], [fused, defined]: [Vec<Vec<f32>>; 2]) {
+    let error = |found: &[f32], exact: &[f32]| {
+        let pairs = found.iter().zip(exact);
+        // A number that is none is no small error.
+        pairs.fold(
+            0.0,
+            |max: f32, (f, e)| if f.is_nan() { f32::NAN } else { max.max((f - e).abs()) },
+        )
+    };
+    for ((fused, defined), exact) in fused.iter().zip(&defined).zip(exact) {
+        assert_eq!(fused.len(), exact.len(), "{what}: number of elements");
+        let (fused, defined) = (error(fused, exact), error(defined, exact));
+        assert!(fused <= 2.0 * defined, "{what}: {fused} and {defined}");
+    }
+}
+
 #[test]
 fn half_precision_has_at_most_twice_the_error() {
     let device = device();
-    for dtype in [DType::F16, DType::BF16] {
-        if !device.supports_dtype(dtype) {
-            eprintln!("not tested: this device has no {dtype:?}");
-            continue;
-        }
+    for dtype in half_types(&device) {
         for (name, run) in [
             ("attention", attention_in as fn([DType; 2], &Device, bool) -> Vec<Vec<f32>>),
             ("layer norm", layer_norm_in),
         ] {
             let exact = run([dtype, DType::F32], &Device::flex(), false);
-            let [fused, defined] = [false, true].map(|by_definition| {
-                let found = run([dtype; 2], &device, by_definition);
-                let error = |(found, exact): (&Vec<f32>, &Vec<f32>)| {
-                    let pairs = found.iter().zip(exact);
-                    pairs.fold(0.0, |max: f32, (f, e)| max.max((f - e).abs()))
-                };
-                found.iter().zip(&exact).map(error).collect::<Vec<_>>()
-            });
-            for (fused, defined) in fused.into_iter().zip(defined) {
-                assert!(fused <= 2.0 * defined, "{name}, {dtype:?}: {fused} and {defined}");
-            }
+            let fused = run([dtype; 2], &device, false);
+            let defined = run([dtype; 2], &Device::flex(), true);
+            assert_twice_the_error(&format!("{name}, {dtype:?}"), &exact, [fused, defined]);
+        }
+    }
+}
+
+/// All shapes of regions and heads; where the device has products of such tiles, by these.
+#[test]
+fn routed_attention_in_half_precision_agrees() {
+    let device = device();
+    for dtype in half_types(&device) {
+        for case in cases() {
+            // Larger logits come late for some queries, whose sums are then rescaled.
+            let qkv = case.qkv(&Device::flex()).map(|x| (x * 3.0).cast(dtype));
+            let exact = case.attend(qkv.clone().map(|x| x.cast(DType::F32)), &Device::flex());
+            let fused = case.attend(qkv.clone().map(|x| on(x, &device)), &device);
+            let defined = case.attend_by_definition(qkv, &Device::flex());
+            let found = [fused, defined].map(|output| vec![values(output.cast(DType::F32))]);
+            let what = format!("{}, {dtype:?}", case.name());
+            assert_twice_the_error(&what, &[values(exact)], found);
         }
     }
 }

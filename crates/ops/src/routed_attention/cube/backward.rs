@@ -163,7 +163,7 @@ pub(super) fn key_value_gradients<E: Float, N: Size>(
     let sums_start = place.image * sums.stride(0) + place.head * sums.stride(3);
     let mut is_key = true;
     if comptime!(mask_padding) {
-        is_key = !grid.is_padding(&place);
+        is_key = !grid.is_padding(place.y, place.x);
     }
     if is_key {
         let row = (place.image * regions + place.region) * regions;

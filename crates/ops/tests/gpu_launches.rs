@@ -9,20 +9,38 @@ mod numbers;
 mod gpu {
     use std::fs;
     use std::path::Path;
+    use std::thread::sleep;
+    use std::time::Duration;
 
     use biformer_ops::{
         RegionGrid, RoutedAttentionOptions, RoutingOptions, depthwise_conv, global_attention,
-        layer_norm, route, routed_attention_lce, split_qkv,
+        layer_norm, prepare_depthwise_weight, route, routed_attention_lce, split_qkv,
     };
-    use burn::tensor::{Device, Tensor};
+    use burn::tensor::{DType, Device, Tensor};
 
-    use crate::numbers::{numbers, values};
+    use crate::numbers::numbers;
 
-    /// Kernels that CubeCL launched since the log had `before` lines, without their numbers.
-    fn launched(log: &Path, before: usize) -> Vec<String> {
-        let text = fs::read_to_string(log).expect("a log");
-        let names = text.lines().skip(before).filter_map(|line| line.strip_prefix("Executing "));
+    /// Names of the kernels that CubeCL has launched, without their numbers.
+    fn launched(log: &Path) -> Vec<String> {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let names = text.lines().filter_map(|line| line.strip_prefix("Executing "));
         names.map(|name| name.split_once('_').map_or(name, |(name, _)| name).to_owned()).collect()
+    }
+
+    /// What is launched for a map, and before it. One number of it is read, by the last kernel of all, for which
+    /// this waits: the log is written on another thread.
+    fn launches_of(log: &Path, run: impl FnOnce() -> Tensor<4>) -> Vec<String> {
+        const LAST: &str = "SliceKernel";
+        let before = launched(log).len();
+        let _ = run().slice([0..1, 0..1, 0..1, 0..1]).into_data();
+        for _ in 0..1000 {
+            let mut found = launched(log).split_off(before);
+            if found.pop_if(|name| name == LAST).is_some() {
+                return found;
+            }
+            sleep(Duration::from_millis(10));
+        }
+        panic!("the log ends without {LAST}: {:?}", launched(log));
     }
 
     #[test]
@@ -39,25 +57,19 @@ mod gpu {
         let grid = RegionGrid::pad_first(14, 14, 7);
         let options = RoutedAttentionOptions { num_heads: 2, scale: 0.2, mask_padding: false };
         let ready = |x: Tensor<4>| {
-            values(x.clone().slice([0..1, 0..1, 0..1, 0..1])); // the maps are on the device
+            launches_of(&log, || x.clone()); // the maps are on the device
             x
         };
         let qkv = ready(numbers([2, 14, 14, 3 * 64], 1, &device));
         let map = ready(numbers([2, 14, 14, 64], 2, &device));
         let weight = ready(numbers([64, 1, 5, 5], 3, &device));
         let row = ready(numbers([1, 1, 1, 64], 4, &device)).reshape([64]);
-        let launches = |run: &dyn Fn() -> Tensor<4>| {
-            let before = fs::read_to_string(&log).map_or(0, |text| text.lines().count());
-            let output = run().slice([0..1, 0..1, 0..1, 0..1]);
-            values(output);
-            let mut found = launched(&log, before);
-            assert_eq!(found.pop().as_deref(), Some("SliceKernel"), "of the number that is read");
-            found
-        };
+        let launches = |run: &dyn Fn() -> Tensor<4>| launches_of(&log, run);
 
         let [query, key, value] = split_qkv(qkv.clone());
         let routing = RoutingOptions::default();
-        let attend = |qkv, weight, row| {
+        let attend = |qkv: Tensor<4>, weight, row| {
+            let [query, key, _] = split_qkv(qkv.clone());
             let graph = route(&query, &key, &grid, &routing);
             routed_attention_lce(qkv, graph, weight, row, &grid, &options)
         };
@@ -65,11 +77,24 @@ mod gpu {
         let expected = ["RegionMeans", "Affinity", "Topk", "Attend", "CopyKernel", "Convolve"];
         let found = launches(&|| attend(qkv.clone(), weight.clone(), row.clone()));
         assert_eq!(found, expected, "attention with LCE");
+        if device.supports_dtype(DType::F16) {
+            // Maps of half the bytes, with parameters as they are: nothing is cast. Where the device multiplies
+            // tiles, attention is a kernel of that.
+            let half = ready(qkv.clone().cast(DType::F16));
+            let found = launches(&|| attend(half.clone(), weight.clone(), row.clone()));
+            let found = found.iter().map(|name| name.strip_suffix("Tiles").unwrap_or(name));
+            assert_eq!(found.collect::<Vec<_>>(), expected, "attention with LCE of half maps");
+        } else {
+            eprintln!("not tested: this device has no F16");
+        }
         let found =
             launches(&|| global_attention(query.clone(), key.clone(), value.clone(), 2, 0.2));
         assert_eq!(found, ["FullKernel", "Attend"], "global attention, with its graph of zeros");
         let found = launches(&|| depthwise_conv(map.clone(), weight.clone(), row.clone()));
         assert_eq!(found, ["CopyKernel", "Convolve"], "depthwise convolution");
+        let prepared = ready(prepare_depthwise_weight(weight.clone()));
+        let found = launches(&|| depthwise_conv(map.clone(), prepared.clone(), row.clone()));
+        assert_eq!(found, ["Convolve"], "depthwise convolution for inference");
         let found = launches(&|| layer_norm(map.clone(), row.clone(), row.clone(), 1e-6));
         assert_eq!(found, ["Normalize"], "layer norm");
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 
 use super::measure::{Work, measure};
 use super::{LayerCost, Measurement, bra_costs, classifier_costs, full_attention_costs};
@@ -132,7 +132,8 @@ pub fn operator(
         let attention = config.init(&options.device);
         let costs = bra_costs(&attention, options.img_size);
         let attention = attention.for_inference(options.precision);
-        forward_passes(costs, config.dim, options, stop, |x| attention.forward(x))
+        let dtype = attention.qkv.product_type();
+        forward_passes(costs, config.dim, dtype, options, stop, |x| attention.forward(x))
     })?
 }
 
@@ -152,20 +153,22 @@ pub fn full_attention(
         let attention = config.init(&options.device);
         let costs = full_attention_costs(&attention, options.img_size);
         let attention = attention.for_inference(options.precision);
-        forward_passes(costs, config.dim, options, stop, |x| attention.forward(x))
+        let dtype = attention.qkv.product_type();
+        forward_passes(costs, config.dim, dtype, options, stop, |x| attention.forward(x))
     })?
 }
 
-/// Measures `forward` on a map of `dim` channels.
+/// Measures `forward` on a map of `dim` channels, of the type in which it comes within a block.
 fn forward_passes(
     costs: Vec<LayerCost>,
     dim: usize,
+    dtype: DType,
     options: &Benchmark,
     stop: &AtomicBool,
     forward: impl Fn(Tensor<4>) -> Tensor<4>,
 ) -> Result<Option<Measurement>> {
     let Benchmark { batch_size, img_size: [height, width], device, .. } = options;
-    let x = random([*batch_size, *height, *width, dim], device);
+    let x = random([*batch_size, *height, *width, dim], device).cast(dtype);
     check_answer(forward(x.clone()));
     measure(options, &Work { costs, passes: 1 }, stop, || {
         forward(x.clone());
@@ -180,7 +183,7 @@ fn random(shape: [usize; 4], device: &Device) -> Tensor<4> {
 
 /// Time means nothing if the answer is none.
 fn check_answer<const D: usize>(output: Tensor<D>) {
-    let sum: f32 = output.abs().sum().into_scalar();
+    let sum: f32 = output.cast(DType::F32).abs().sum().into_scalar();
     assert!(sum.is_finite(), "benchmark: the output has numbers that are not finite");
 }
 

@@ -78,8 +78,8 @@ pub use regions::RegionGrid;
 pub use resample::{Resampling, Taps, resample, resample_reference};
 pub use roi_align::{Roi, RoiAlignOptions, roi_align, roi_align_reference};
 pub use routed_attention::{
-    RoutedAttention, RoutedAttentionOptions, routed_attention, routed_attention_lce,
-    routed_attention_traced, routed_attention_weights, split_qkv,
+    RoutedAttention, RoutedAttentionOptions, check_fused_attention, routed_attention,
+    routed_attention_lce, routed_attention_traced, routed_attention_weights, split_qkv,
 };
 pub use routing::{RoutingOptions, affinity, region_means, route, route_reference, topk_regions};
 pub use simd::{check_instruction_set, instruction_set};

@@ -3,11 +3,11 @@
 mod numbers;
 
 use biformer_ops::{
-    RegionGrid, RoutedAttentionOptions, RoutingOptions, affinity, depthwise_conv, global_attention,
-    region_means, route, routed_attention, routed_attention_traced, routed_attention_weights,
-    topk_regions,
+    RegionGrid, RoutedAttentionOptions, RoutingOptions, affinity, check_fused_attention,
+    depthwise_conv, global_attention, region_means, route, routed_attention,
+    routed_attention_traced, routed_attention_weights, topk_regions,
 };
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use numbers::{assert_close, numbers, values};
 
 const CHANNELS: usize = 8;
@@ -228,6 +228,18 @@ fn depthwise_conv_of_one_token() {
     let found = depthwise_conv(x, weight, bias);
     // One product and one sum of numbers below 1; zeros around add nothing.
     assert_close("one token", &values(found), &values(expected), 3e-7);
+}
+
+/// The definition answers for maps that no kernel takes, and a caller can learn why.
+#[test]
+fn attention_says_why_it_is_not_fused() {
+    let device = Device::flex();
+    let grid = RegionGrid::pad_first(6, 6, 3);
+    let [query, key, value] = maps(&grid, &device);
+    assert_eq!(check_fused_attention([&query, &key, &value], 2), Ok(()));
+    let query = query.cast(DType::F64);
+    let reason = check_fused_attention([&query, &key, &value], 2).expect_err("no kernel");
+    assert_eq!(reason, "maps of [F64, F32, F32], where kernels of the CPU take F32");
 }
 
 #[test]

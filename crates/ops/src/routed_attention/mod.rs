@@ -20,10 +20,10 @@ pub(crate) mod tile;
 use std::ops::Range;
 
 use burn::backend::Dispatch;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 pub use self::cpu::Routing;
-use crate::backend::{OpsBackend, is_cpu_f32};
+use crate::backend::{OpsBackend, is_cpu, is_cpu_f32};
 #[cfg(feature = "gpu")]
 use crate::gpu::{GpuBackend, is_gpu_float};
 use crate::profile::{self, Class};
@@ -81,12 +81,44 @@ pub fn routed_attention(
     fused(query, key, value, routing)
 }
 
-/// Whether the kernels of GPUs take these: of one type, with heads that fit their registers.
+/// Whether a kernel computes [`routed_attention`] of these. If not it runs by its definition, which gathers keys
+/// and values and has all logits in memory.
+///
+/// # Shapes
+/// - qkv: query, key and value, `[batch, rows * region_height, cols * region_width, channels]`
+///
+/// # Errors
+/// Why no kernel does.
+pub fn check_fused_attention(qkv: [&Tensor<4>; 3], num_heads: usize) -> Result<(), String> {
+    let types = qkv.map(Tensor::dtype);
+    if is_cpu(&qkv[0].device()) {
+        return match types {
+            [DType::F32, DType::F32, DType::F32] => Ok(()),
+            _ => Err(format!("maps of {types:?}, where kernels of the CPU take F32")),
+        };
+    }
+    #[cfg(feature = "gpu")]
+    {
+        let [.., channels] = qkv[0].dims();
+        let (head_dim, most) = (channels / num_heads, cube::MAX_HEAD_DIM);
+        if !is_gpu_float(qkv[0]) || types != [types[0]; 3] {
+            let reason = "kernels of GPUs take all in F32, in F16 or in BF16";
+            return Err(format!("maps of {types:?}, where {reason}"));
+        }
+        if head_dim > most {
+            let reason = "kernels of GPUs hold in registers";
+            return Err(format!(
+                "heads of {head_dim} channels, more than the {most} that {reason}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the kernels of GPUs take these.
 #[cfg(feature = "gpu")]
 pub(crate) fn is_fused_on_gpu(qkv: [&Tensor<4>; 3], num_heads: usize) -> bool {
-    let [.., channels] = qkv[0].dims();
-    let is_one_type = qkv.into_iter().all(|map| map.dtype() == qkv[0].dtype());
-    is_gpu_float(qkv[0]) && is_one_type && channels / num_heads <= cube::MAX_HEAD_DIM
+    !is_cpu(&qkv[0].device()) && check_fused_attention(qkv, num_heads).is_ok()
 }
 
 /// Attention by the kernels of GPUs.

@@ -1,8 +1,8 @@
 //! Routed and global attention.
 
 use biformer_ops::{
-    GpuBackend, RegionGrid, RoutedAttentionOptions, global_attention, routed_attention,
-    routed_attention_lce, routed_attention_traced,
+    GpuBackend, RegionGrid, RoutedAttentionOptions, check_fused_attention, global_attention,
+    routed_attention, routed_attention_lce, routed_attention_traced,
 };
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -116,6 +116,23 @@ fn routed_attention_is_fused() {
         let found = case.attend(case.qkv(&device), &device);
         assert_eq!(values(found), values(Tensor::<4>::from_dispatch(fused)), "{}", case.name());
     }
+}
+
+/// What the kernels do not take goes by the definition, and a caller can learn why.
+#[test]
+fn routed_attention_falls_back() {
+    let grid = RegionGrid::pad_first(2, 2, 1);
+    let case = Case { grid, num_heads: 1, head_dim: 160, topk: 1, mask_padding: false };
+    let [query, key, value] = case.qkv(&device());
+    let reason = check_fused_attention([&query, &key, &value], 1).expect_err("no kernel");
+    assert_eq!(
+        reason,
+        "heads of 160 channels, more than the 128 that kernels of GPUs hold in registers"
+    );
+    assert_eq!(check_fused_attention([&query, &key, &value], 2), Ok(()));
+    assert_agrees(&case.name(), SUMS, |device| {
+        vec![("output", values(case.attend(case.qkv(device), device)))]
+    });
 }
 
 #[test]

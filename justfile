@@ -39,6 +39,13 @@ test-mpi:
 test-gpu FEATURE="vulkan":
     cargo test --release -p biformer-ops --features {{FEATURE}} gpu::
 
+# All figures of a GPU: models and attention against PyTorch, and kernels against their definitions
+bench-gpu OFFICIAL FEATURE="vulkan":
+    cargo build --release --features {{FEATURE}}
+    python3 crates/biformer-cli/benches/peers/gpu.py --official {{OFFICIAL}} --biformer target/release/biformer \
+        --device {{FEATURE}} --ours-precision f32 bf16 f16
+    BURN_DEVICE={{FEATURE}} cargo bench -p biformer-ops --features {{FEATURE}} --bench operators
+
 # The page of `visualize` in a browser; needs python3, chromium, chromium-driver
 test-browser:
     cargo test --workspace --no-run

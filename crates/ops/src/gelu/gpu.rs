@@ -1,13 +1,12 @@
 //! The differentiable operator on a GPU, in float operations of its backend, which fuses them with what stands
-//! around. Of a forward pass only x is kept; by the definition alone it would be four maps.
+//! around. Of a forward pass only x is kept, and not the maps between the steps of the definition.
 
-use burn::backend::Backend;
-use burn::backend::TensorMetadata;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::autodiff::{Autodiff, NodeId};
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, FloatDType};
 
 use crate::gpu::GpuBackend;

@@ -3,3 +3,4 @@
 
 #[path = "detection_models/mod.rs"]
 mod detection;
+mod numbers;

@@ -1,5 +1,7 @@
 //! The models as wholes: their size, the maps they give, stochastic depth.
 
+mod numbers;
+
 use biformer::analysis::{LayerCost, classifier_costs};
 use biformer::attention::STL_NAMES;
 use biformer::classification::{ImageClassifier, ImageClassifierConfig, guess_model};
@@ -8,6 +10,7 @@ use biformer::models::{BiFormerConfig, MODEL_NAMES};
 use biformer::weights::{StateTensor, keys_and_shapes, load_state_dict, state_dict};
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use numbers::number;
 
 /// Parameters, and 10⁹ multiply-accumulates at 224², of the official code with 1000 classes.
 const OFFICIAL: [(&str, usize, f64); 5] = [
@@ -233,17 +236,6 @@ fn a_valid_model_draws_nothing() {
     assert_ne!(logits(x.clone(), &model), logits(x, &model), "in training it draws");
 }
 
-/// Numbers in [−1, 1) without a pattern.
-fn numbers(count: usize, seed: usize) -> impl Iterator<Item = f32> {
-    (0..count as u64).map(move |i| {
-        // splitmix64
-        let mut z = ((seed as u64) << 32 | i).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
-    })
-}
-
 /// Batch norms with statistics of their own are folded, in stem, merging and both layouts; large
 /// batches go picture by picture, on threads.
 #[test]
@@ -260,12 +252,12 @@ fn a_model_prepared_for_inference_gives_the_same_logits() {
                 tensor.data = (0..count).map(value).collect();
             } else if tensor.data.iter().any(|x| *x != tensor.data[0]) {
                 // The same in each run: where two regions score alike, rounding decides which is routed to.
-                tensor.data = numbers(count, key.len()).map(|x| 0.035 * x).collect();
+                tensor.data = (0..count).map(|i| 0.035 * number(key.len(), i)).collect();
             }
         }
         let model = load_state_dict(model, weights, style).expect("weights of the same model");
         let prepared = model.clone().for_inference();
-        let x: Vec<f32> = numbers(9 * 3 * 160 * 160, 0).map(|x| (x + 1.0) / 2.0).collect();
+        let x: Vec<_> = (0..9 * 3 * 160 * 160).map(|i| (number(0, i) + 1.0) / 2.0).collect();
         let x = Tensor::<4>::from_data(TensorData::new(x, [9, 3, 160, 160]), &device);
         let logits = |model: &ImageClassifier, x: Tensor<4>| {
             model.forward(x).into_data_as::<f32>().try_into_vec::<f32>().expect("float32")

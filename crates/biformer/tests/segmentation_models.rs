@@ -3,5 +3,6 @@
 
 #[allow(dead_code)] // other tests use the rest
 mod checkpoint_bytes;
+mod numbers;
 #[path = "segmentation_models/mod.rs"]
 mod segmentation;

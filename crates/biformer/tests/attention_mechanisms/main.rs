@@ -6,10 +6,13 @@ mod definition;
 mod gradients;
 mod lines;
 mod models;
+#[path = "../numbers/mod.rs"]
+mod numbers;
 mod sampled;
 mod timm;
 mod windows;
 
+use crate::numbers::number;
 use biformer::weights::{KeyStyle, load_state_dict, state_dict};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -19,15 +22,6 @@ const SIZES: [[usize; 2]; 3] = [[6, 9], [7, 5], [2, 8]];
 const BATCH: usize = 2;
 const DIM: usize = 16;
 const HEADS: usize = 2;
-
-/// Numbers in [−1, 1) without a pattern (splitmix64).
-fn number(seed: usize, i: usize) -> f32 {
-    let mut z =
-        ((seed as u64) << 32 | i as u64).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((z ^ (z >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
-}
 
 fn numbers<const D: usize>(shape: [usize; D], seed: usize, device: &Device) -> Tensor<D> {
     let data: Vec<f32> = (0..shape.iter().product()).map(|i| number(seed, i)).collect();

@@ -94,14 +94,14 @@ pub(super) fn attend_tiles<E: Float, I: Int, N: Size>(
     #[unroll]
     for d in 0..comptime!(tiles.depth / tiles.k) {
         let from = row_of_plane * map_stride + comptime!(d * tiles.k / vector_size);
-        query_tiles.push(Matrix::<Vector<E, N>>::from_slice(
+        let stride = comptime!(tiles.map_stride());
+        query_tiles.push(load_tile(
+            &queries,
+            from,
+            stride,
             MatrixIdent::A,
-            comptime!(tiles.m),
-            comptime!(tiles.n),
-            comptime!(tiles.k),
             MatrixLayout::RowMajor,
-            &queries[from..queries.len()],
-            comptime!(tiles.map_stride() as u32),
+            tiles,
         ));
     }
     let mut sums = Sequence::<Matrix<f32>>::new();
@@ -157,15 +157,9 @@ pub(super) fn attend_tiles<E: Float, I: Int, N: Size>(
             for d in 0..comptime!(tiles.depth / tiles.k) {
                 let from =
                     column * comptime!(tiles.n * map_stride) + comptime!(d * tiles.k / vector_size);
-                let key_tile = Matrix::<Vector<E, N>>::from_slice(
-                    MatrixIdent::B,
-                    comptime!(tiles.m),
-                    comptime!(tiles.n),
-                    comptime!(tiles.k),
-                    MatrixLayout::ColMajor,
-                    &keys[from..keys.len()],
-                    comptime!(tiles.map_stride() as u32),
-                );
+                let stride = comptime!(tiles.map_stride());
+                let key_tile =
+                    load_tile(&keys, from, stride, MatrixIdent::B, MatrixLayout::ColMajor, tiles);
                 cmma::execute(&query_tiles[d], &key_tile, &logits, &logits);
             }
             let to = row_of_plane * comptime!(tiles.logits_stride()) + column * comptime!(tiles.n);
@@ -193,28 +187,16 @@ pub(super) fn attend_tiles<E: Float, I: Int, N: Size>(
 
         for j in 0..comptime!(tiles.keys / tiles.k) {
             let from = row_of_plane * comptime!(tiles.weights_stride()) + j * comptime!(tiles.k);
-            let weight_tile = Matrix::<E>::from_slice(
-                MatrixIdent::A,
-                comptime!(tiles.m),
-                comptime!(tiles.n),
-                comptime!(tiles.k),
-                MatrixLayout::RowMajor,
-                &weights[from..weights.len()],
-                comptime!(tiles.weights_stride() as u32),
-            );
+            let stride = comptime!(tiles.weights_stride());
+            let weight_tile =
+                load_tile(&weights, from, stride, MatrixIdent::A, MatrixLayout::RowMajor, tiles);
             #[unroll]
             for d in 0..comptime!(tiles.depth / tiles.n) {
                 let from =
                     j * comptime!(tiles.k * map_stride) + comptime!(d * tiles.n / vector_size);
-                let value_tile = Matrix::<Vector<E, N>>::from_slice(
-                    MatrixIdent::B,
-                    comptime!(tiles.m),
-                    comptime!(tiles.n),
-                    comptime!(tiles.k),
-                    MatrixLayout::RowMajor,
-                    &values[from..values.len()],
-                    comptime!(tiles.map_stride() as u32),
-                );
+                let stride = comptime!(tiles.map_stride());
+                let value_tile =
+                    load_tile(&values, from, stride, MatrixIdent::B, MatrixLayout::RowMajor, tiles);
                 cmma::execute(&weight_tile, &value_tile, &sums[d], &sums[d]);
             }
         }
@@ -356,6 +338,27 @@ impl Softmax {
 #[cube]
 fn shared<T: CubePrimitive>(#[comptime] len: usize) -> Shared<[T]> {
     Shared::<[T]>::new_aligned_slice(len, ALIGNMENT)
+}
+
+/// A factor of a product, from a number or vector of shared memory on.
+#[cube]
+fn load_tile<T: CubePrimitive>(
+    numbers: &Shared<[T]>,
+    from: usize,
+    #[comptime] stride: usize,
+    #[comptime] factor: MatrixIdent,
+    #[comptime] layout: MatrixLayout,
+    #[comptime] tiles: Tiles,
+) -> Matrix<T> {
+    Matrix::<T>::from_slice(
+        factor,
+        comptime!(tiles.m),
+        comptime!(tiles.n),
+        comptime!(tiles.k),
+        layout,
+        &numbers[from..numbers.len()],
+        comptime!(stride as u32),
+    )
 }
 
 #[cube]
